@@ -1,0 +1,8 @@
+"""Ways in and out, behind one contract.
+
+contract    Inbound, Reply, Channel, Desk: all that the gateway knows of a channel
+commands    the words of customers, as commands
+wording     messages and refusals, in words
+sms         SMS over any number of SMPP links
+smpp        the protocol: codec, session, link, and a message centre for the sandbox
+"""

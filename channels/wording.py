@@ -1,0 +1,54 @@
+"""Messages and refusals in words. Pure: no I/O, no clock; the words themselves are in config/languages/.
+
+The keys and their values (JSON types only; `*_minor` minor units, `*_tenths` tenths of a kWh). Messages with money
+carry `currency` (ISO 4217) and `minor_digits`. Values in brackets may be absent; what is zero is left out.
+
+sold            drn amount_minor units_tenths tokens receipt [energy_minor vat_minor charges_minor debt_minor
+                fixed_minor fee_minor carry_minor balance_minor]
+sold_no_token   as sold, without tokens and units_tenths
+last_token      drn tokens units_tenths amount_minor bought_at receipt
+in_progress     drn amount_minor
+statement       balance_minor [debt_minor] [debts: [{"kind", "outstanding_minor"}]]
+help            [short_code]
+opted_out  opted_in  language_set
+
+and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
+amount_needed [drn], amount_min min_minor, amount_max max_minor, funds_short balance_minor amount_minor,
+station_credit_spent [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
+no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], tokens_too_fast [drn], key_missing [drn],
+module_refused [drn].
+
+tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths"}], in the order in which they are entered.
+The parts of a split sum to amount_minor: energy, fixed and fee are net of tax, vat is all of it, carry is what is kept
+for the next time less what was kept before. bought_at is local, "2026-06-05 11:15".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.contract import Message
+from config.languages import NO_BREAK_SPACE, Catalogue, groups_of_four
+from ledger.reasons import Refusal
+
+
+def render(message: Message, language: str, catalogue: Catalogue) -> str:
+    """The text of a message in a language, or in the nearest that has it. Never raises."""
+    return catalogue.text(message.key, message.values, language)
+
+
+def keep_whole(message: Message) -> list[str]:
+    """The tokens of a message as they stand in its text: no short message may end within one.
+
+    Each is given in both forms in which a language may write it, with blanks and with no-break spaces.
+    """
+    tokens = message.values.get("tokens")
+    if not isinstance(tokens, (list, tuple)):
+        return []
+    digits = [token["digits"] for token in tokens if isinstance(token, dict) and isinstance(token.get("digits"), str)]
+    return [groups_of_four(token, between) for token in digits if token for between in (" ", NO_BREAK_SPACE)]
+
+
+def refused(refusal: Refusal, **values: Any) -> Message:
+    """The message that tells a refusal; `values` are added to the refusal's own (currency, minor_digits)."""
+    return Message(refusal.reason.value.lower(), {**values, **refusal.values})

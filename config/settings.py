@@ -1,0 +1,239 @@
+"""Every setting of the product, a section per part, with its default and its range. Data: no I/O, no clock.
+
+Units stand in the names: `_s` seconds, `_minor` minor units of the currency, `_percent` exact decimals.
+The type of a field says what may stand in it: `Annotated[int, Between(1, 65535)]` is a number in that range.
+`config/load.py` reads these types; `config/sample.toml` explains every field and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
+from urllib.parse import quote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number from `low` to `high`, both allowed."""
+
+    low: int | float
+    high: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of `shortest` to `longest` characters; where `pattern` is set the whole text matches it.
+
+    `like` describes the pattern in the reader's words.
+    """
+
+    shortest: int
+    longest: int
+    pattern: str = ""
+    like: str = ""
+
+
+class Secret:
+    """A text that is never shown by accident: `reveal()` gives it, everything else gives asterisks."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself, for the one call that needs it."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+
+NO_SECRET: Final = Secret("")
+
+# A day is the longest wait that makes sense for any of them; a larger number is a slip of units (milliseconds).
+Seconds = Annotated[float, Between(0.001, 86_400)]
+Count = Annotated[int, Between(1, 10_000_000)]
+Name = Annotated[str, Text(1, 40, r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, dots, dashes and underscores")]
+FilePath = Annotated[str, Text(0, 4096)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """This process among its like."""
+
+    node: Name = "node-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtilitySettings:
+    """Whose electricity is sold, and in which money."""
+
+    code: Name = "DEMO"
+    name: Annotated[str, Text(1, 80)] = "Demo Electricity"
+    currency: Annotated[str, Text(3, 3, r"[A-Z]{3}", "three capital letters, ISO 4217")] = "USD"
+    minor_digits: Annotated[int, Between(0, 4)] = 2
+    timezone: Annotated[str, Text(1, 64)] = "UTC"
+    default_language: Annotated[str, Text(2, 16, r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", 'a language tag such as "en"')] = (
+        "en"
+    )
+    debt_cap_percent: Annotated[Decimal, Between(0, 100)] = Decimal("50")
+    iin: Annotated[str, Text(4, 6, r"\d{4}|\d{6}", "4 or 6 digits")] = "600727"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSettings:
+    """What one channel costs the customer, tax included."""
+
+    fee_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where the books are. `url` never holds the password: the loader moves it to `password`."""
+
+    url: Annotated[str, Text(1, 1024)] = "sqlite:///var/prepaid.db"
+    password: Secret = NO_SECRET
+    batch_max: Annotated[int, Between(1, 10_000)] = 256
+    queue_max: Count = 10_000
+    statement_timeout_s: Seconds = 30.0
+
+    def url_with_password(self) -> str:
+        """The address as a driver wants it. A secret from here on: never log it."""
+        if not self.password:
+            return self.url
+        parts = urlsplit(self.url)
+        user, _, place = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user}:{quote(self.password.reveal(), safe='')}@{place}").geturl()
+
+    def is_sqlite(self) -> bool:
+        """Whether the embedded database is used."""
+        return self.url.startswith("sqlite:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurchaseSettings:
+    """How long a purchase may take, and what counts as the same purchase again."""
+
+    reservation_timeout_s: Seconds = 600.0
+    give_up_s: Seconds = 60.0
+    just_bought_window_s: Annotated[float, Between(0, 86_400)] = 120.0
+    answer_wait_s: Seconds = 8.0
+    resume_every_s: Seconds = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """How replies owed are sent, and sent again."""
+
+    lease_s: Seconds = 60.0
+    poll_every_s: Seconds = 5.0
+    attempts_max: Annotated[int, Between(1, 10_000)] = 30
+    in_flight_max: Annotated[int, Between(1, 100_000)] = 200
+    retry_min_s: Seconds = 5.0
+    retry_max_s: Seconds = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StsSettings:
+    """Meter tokens: where the vending keys are, and how far token identifiers may run ahead of the clock.
+
+    `master_key` seals the key store; its text comes from `master_key_file` or `master_key_env`, never from the
+    settings file itself. It is empty exactly when `keystore` is.
+    """
+
+    keystore: FilePath = ""
+    master_key: Secret = NO_SECRET
+    ea07_tables: FilePath = ""
+    tid_ahead_max_minutes: Annotated[int, Between(1, 525_600)] = 30
+    # Token identifiers count minutes of this zone, east of Greenwich positive: 0 (UTC) since edition 3 of the standard,
+    # local time in older installations.
+    base_date_offset_minutes: Annotated[int, Between(-840, 840)] = 0
+    decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Where health and metrics are served. Port 0 takes any free one, for tests."""
+
+    host: Annotated[str, Text(1, 255)] = "127.0.0.1"
+    port: Annotated[int, Between(0, 65_535)] = 8080
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How much is logged, and for whom."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "text"] = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmppSettings:
+    """One link to a message centre.
+
+    Lengths of the texts are those of the SMPP 3.4 fields without their closing NUL (paragraph 5.2); passwords
+    may be longer than its 8 octets, because some message centres take 16.
+    """
+
+    name: Name
+    host: Annotated[str, Text(1, 255)]
+    port: Annotated[int, Between(1, 65_535)] = 2775
+    system_id: Annotated[str, Text(1, 15)]
+    password: Secret = NO_SECRET
+    system_type: Annotated[str, Text(0, 12)] = ""
+    mode: Literal["transceiver", "pair"] = "transceiver"
+    source_addr: Annotated[str, Text(0, 20)] = ""
+    source_ton: Annotated[int, Between(0, 6)] = 0
+    source_npi: Annotated[int, Between(0, 18)] = 0
+    dest_ton: Annotated[int, Between(0, 6)] = 1
+    dest_npi: Annotated[int, Between(0, 18)] = 1
+    window: Annotated[int, Between(1, 1_000)] = 10
+    enquire_link_s: Seconds = 30.0
+    response_timeout_s: Seconds = 60.0
+    bind_timeout_s: Seconds = 10.0
+    reconnect_min_s: Seconds = 1.0
+    reconnect_max_s: Seconds = 30.0
+    default_alphabet: Literal["gsm", "latin1", "ascii"] = "gsm"
+    reference_tlv: Annotated[int, Between(0, 0xFFFF)] = 0
+    max_unanswered: Annotated[int, Between(1, 1_000_000)] = 1_000
+    tls: bool = False
+    tls_ca_file: FilePath = ""
+
+
+def _no_channels() -> Mapping[str, ChannelSettings]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it. `Settings()` is a working demonstration without any link."""
+
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    utility: UtilitySettings = field(default_factory=UtilitySettings)
+    channels: Mapping[str, ChannelSettings] = field(default_factory=_no_channels)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    purchase: PurchaseSettings = field(default_factory=PurchaseSettings)
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    sts: StsSettings = field(default_factory=StsSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    smpp: tuple[SmppSettings, ...] = ()
+
+    def channel(self, name: str) -> ChannelSettings:
+        """The settings of a channel by its name in any case; the defaults if it has no section."""
+        return self.channels.get(name.upper(), ChannelSettings())

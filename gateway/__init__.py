@@ -1,0 +1,17 @@
+"""The vending desk: where every channel comes, and the program around it.
+
+world       now, ids and chance: the only reader of the clock
+purchase    the life of a purchase: states, events, effects, the table
+sale        a sale as it is kept: split, receipt number
+vend        carries out the table's effects on one batch; decides, never waits
+deeds       requests of every kind, and waiting purchases, as deeds for the ledger's writer
+desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
+delivery    sends the replies owed, again if lost
+app         composition root: settings to a running gateway
+intake      takes in a utility's records from a folder
+keyfile     writes the sealed key file
+check       tries everything the gateway will need
+demo        the product at work on one machine
+logs, metrics, health     for whoever runs it at night
+__main__    the command line
+"""

@@ -1,0 +1,222 @@
+"""The composition root: from settings to a running gateway, all its parts and tasks in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from channels import wording
+from channels.commands import Command, Vocabulary, parse
+from channels.contract import Channel, Reply
+from channels.smpp.link import Link
+from channels.smpp.session import LinkSettings
+from channels.smpp.text import Alphabet
+from channels.sms import SmsChannel
+from config import languages
+from config.languages import Catalogue
+from config.settings import Settings, SmppSettings, StsSettings
+from gateway.delivery import Delivery
+from gateway.desk import VendingDesk
+from gateway.health import HealthServer
+from gateway.metrics import Metrics
+from gateway.vend import Shop
+from gateway.world import World
+from ledger.store import Observer, Store, open_store
+from sts.modules.contract import SecurityModule
+from sts.modules.keystore import master_key_from, read_keystore
+from sts.modules.software import SoftwareModule
+from sts.tables import SAMPLE, TableSet, table_set_from
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0  # how often links are looked at for the metrics
+
+
+def zone(settings: Settings) -> ZoneInfo:
+    """The utility's own time."""
+    return ZoneInfo(settings.utility.timezone)
+
+
+def load_tables(settings: StsSettings) -> TableSet:
+    """The operator's EA07 tables, or the printed sample."""
+    if not settings.ea07_tables:
+        return SAMPLE
+    path = Path(settings.ea07_tables)
+    return table_set_from(path.read_text(encoding="utf-8"), path.stem)
+
+
+def load_module(settings: StsSettings) -> SoftwareModule:
+    """The software security module with the keys of the sealed key store; without a key store it has none."""
+    records = (
+        read_keystore(Path(settings.keystore), master_key_from(settings.master_key.reveal()))
+        if settings.keystore
+        else ()
+    )
+    return SoftwareModule(records, tables=load_tables(settings), cache_size=settings.decoder_key_cache)
+
+
+def link_settings(link: SmppSettings) -> LinkSettings:
+    """A link's settings as the SMPP package wants them."""
+    return LinkSettings(
+        name=link.name,
+        host=link.host,
+        port=link.port,
+        system_id=link.system_id,
+        password=link.password.reveal(),
+        system_type=link.system_type,
+        mode=link.mode,
+        source_addr=link.source_addr,
+        source_addr_ton=link.source_ton,
+        source_addr_npi=link.source_npi,
+        dest_addr_ton=link.dest_ton,
+        dest_addr_npi=link.dest_npi,
+        window=link.window,
+        enquire_link_s=link.enquire_link_s,
+        response_timeout_s=link.response_timeout_s,
+        bind_timeout_s=link.bind_timeout_s,
+        reconnect_min_s=link.reconnect_min_s,
+        reconnect_max_s=link.reconnect_max_s,
+        default_alphabet=Alphabet(link.default_alphabet),
+        reference_tlv=link.reference_tlv or None,
+        max_unanswered=link.max_unanswered,
+    )
+
+
+def _tls(link: SmppSettings) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=link.tls_ca_file or None) if link.tls else None
+
+
+def sms_channel(settings: Settings, world: World, catalogue: Catalogue) -> SmsChannel:
+    """The SMS channel over all SMPP links of the settings."""
+    vocabulary = Vocabulary.of(catalogue.keywords(), catalogue.language_words())
+    utility = settings.utility
+
+    def read(text: str) -> Command:
+        return parse(text, minor_digits=utility.minor_digits, currency=utility.currency, vocabulary=vocabulary)
+
+    def render(reply: Reply) -> str:
+        return wording.render(reply.message, reply.language, catalogue)
+
+    return SmsChannel(
+        [Link(link_settings(link), random=world.chance, tls=_tls(link)) for link in settings.smpp],
+        parse=read,
+        render=render,
+        keep_whole=lambda reply: wording.keep_whole(reply.message),
+        now=world.now,
+        new_reference=lambda: str(world.new_id()),
+    )
+
+
+class Gateway:
+    """A running gateway. Made by `running`."""
+
+    def __init__(
+        self, settings: Settings, world: World, store: Store, module: SecurityModule, metrics: Metrics
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.metrics = metrics
+        self.module = module
+        gaps: set[tuple[str, str]] = set()
+
+        def on_gap(gap: languages.Gap) -> None:
+            if (gap.language, gap.key) not in gaps:  # said once each, not with every message
+                gaps.add((gap.language, gap.key))
+                log.error("a text has a gap", extra={"language": gap.language, "text": gap.key})
+
+        catalogue = languages.load(settings.utility.default_language, on_gap=on_gap)
+        for fault in catalogue.faults:
+            log.error("a language file has a fault: %s", fault)
+        self.sms = sms_channel(settings, world, catalogue)
+        self.channels: dict[str, Channel] = {self.sms.name: self.sms}
+        self._world = world
+        self.delivery = Delivery(store, self.channels, settings.delivery, settings.gateway.node, world, metrics)
+        self.desk = VendingDesk(Shop.of(settings, world, module), store, self.delivery, metrics)
+        metrics.watch_queue(lambda: store.waiting)
+        self.health = HealthServer(
+            settings.http,
+            metrics,
+            {"database": self._database_answers, "links": self._is_bound, "keys": self._has_keys},
+            {"sts_tables": module.status().table_set, "node": settings.gateway.node},
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled; then say goodbye to the peers and finish what is in flight."""
+        await self.health.start()
+        try:
+            if taken_up := await self.desk.resume(at_start=True):
+                log.info("purchases taken up again", extra={"purchases": taken_up})
+            async with asyncio.TaskGroup() as tasks:
+                for channel in self.channels.values():
+                    tasks.create_task(channel.run(self.desk), name=channel.name)
+                tasks.create_task(self.delivery.run(), name="delivery")
+                tasks.create_task(self._keep_resuming(), name="resume")
+                tasks.create_task(self._watch(), name="watch")
+        finally:
+            await self.delivery.close()
+            await self.desk.close()
+            await self.health.stop()
+
+    async def _keep_resuming(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.purchase.resume_every_s)
+            try:
+                await self.desk.resume(at_start=False)
+            except Exception:  # the database is away: the next round tries again
+                log.exception("waiting purchases could not be looked for")
+
+    async def _watch(self) -> None:
+        """Keep the gauges of what nobody announces."""
+        rounds = 0
+        while True:
+            for link in self.sms.links:
+                self.metrics.link_is(link.name, link.is_up())
+            if rounds % 10 == 0:
+                try:
+                    owed, oldest_s = await self.delivery.owed()
+                    self.metrics.outbox(owed, oldest_s)
+                except Exception:  # the database is away, which other gauges and the health page say
+                    log.exception("the outbox could not be counted")
+            rounds += 1
+            await asyncio.sleep(_LOOK_S)
+
+    async def _database_answers(self) -> bool:
+        await self.store.read(lambda connection: connection.exec_driver_sql("SELECT 1"))
+        return True
+
+    async def _is_bound(self) -> bool:
+        return all(link.is_up() for link in self.sms.links)
+
+    async def _has_keys(self) -> bool:
+        return bool(self.module.status().keys)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, world: World, module: SecurityModule | None = None) -> AsyncIterator[Gateway]:
+    """A gateway with its database open and its keys loaded, not yet serving."""
+    metrics = Metrics()
+    keys = module or load_module(settings.sts)
+    status = keys.status()
+    if not status.real_meters_accept_ea07:
+        log.warning(
+            "EA07 tokens are made with the table set %s, printed in the standard as an example: real EA07 meters "
+            "refuse them; EA11 tokens are not concerned",
+            status.table_set,
+        )
+    store = await open_store(
+        settings.database.url_with_password(),
+        batch_max=settings.database.batch_max,
+        queue_max=settings.database.queue_max,
+        statement_timeout_s=int(timedelta(seconds=settings.database.statement_timeout_s).total_seconds()) or 1,
+        observer=Observer(batch=metrics.batch),
+    )
+    try:
+        yield Gateway(settings, world, store, keys, metrics)
+    finally:
+        await store.close()

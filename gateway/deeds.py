@@ -1,0 +1,292 @@
+"""What comes in, as deeds for the ledger's writer: requests of every kind, and what became of waiting purchases."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from channels.commands import (
+    Buy,
+    Help,
+    LastToken,
+    OptIn,
+    OptOut,
+    RedeemVoucher,
+    SetLanguage,
+    Statement,
+    Unreadable,
+)
+from channels.contract import Inbound, Message, Reply
+from gateway.purchase import AFTER_RESTART, START, TABLE, Event, State
+from gateway.sale import receipt_of
+from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message
+from gateway.world import uuid7
+from ledger import tables
+from ledger.batch import SET_LANGUAGE, SET_NOTICES
+from ledger.reasons import Reason, Refusal
+from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that came in on a channel. A repeat of one that is stored changes nothing."""
+
+    shop: Shop
+    inbound: Inbound
+
+    @property
+    def idem_key(self) -> str:
+        """The natural key of the request, for ever."""
+        return f"{self.inbound.channel}|{self.inbound.peer}|{self.inbound.reference}"
+
+    def need(self, need: Need) -> None:
+        command, sender = self.inbound.command, self.inbound.sender
+        need.requests.append(self.idem_key)
+        need.phones.append(sender)
+        if isinstance(command, Buy | LastToken):
+            if command.drn is None:
+                need.saved_meters_of.append(sender)
+            else:
+                need.meters.append(command.drn)
+        if isinstance(command, Buy):
+            window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
+            since = uuid7(int((self.inbound.received_at - window).timestamp() * 1000), 0, 0)
+            need.since = since if need.since is None else min(need.since, since)
+        elif isinstance(command, LastToken):
+            need.last_tokens = True
+        elif isinstance(command, Statement):
+            need.saved_meters_of.append(sender)
+
+    def decide(self, unit: Unit) -> Done:
+        inbound, world = self.inbound, self.shop.world
+        now, done = world.now(), Done()
+        phone = unit.phones.get(inbound.sender)
+        default = self.shop.settings.utility.default_language
+        language = (phone.language or phone.customer_language or default) if phone else default
+        known = unit.requests.get(self.idem_key)
+        if known is not None:
+            if known.fingerprint == inbound.fingerprint:
+                done.replayed = True  # its reply is owed by the outbox, or was sent
+            else:
+                done.reason = Reason.DUPLICATE_DIFFERS
+                self._reply(unit, done, now, known.id, language, Message("duplicate_differs", {}))
+            return done
+        request_id = world.new_id()
+        unit.insert(
+            tables.request,
+            (
+                request_id,
+                self.idem_key,
+                inbound.fingerprint,
+                inbound.channel,
+                inbound.peer,
+                inbound.sender,
+                inbound.destination,
+                type(inbound.command).__name__,
+                inbound.received_at,
+            ),
+        )
+        unit.put("requests", self.idem_key, StoredRequest(self.idem_key, request_id, inbound.fingerprint))
+        try:
+            if isinstance(inbound.command, Buy):
+                self._buy(unit, done, now, request_id, language, phone, inbound.command)
+            else:
+                language, message = self._answer(unit, now, language, phone)
+                self._reply(unit, done, now, request_id, language, message)
+        except Refusal as refusal:
+            done.reason = refusal.reason
+            self._reply(unit, done, now, request_id, language, refusal_message(self.shop, refusal))
+        return done
+
+    def _reply(self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, message: Message) -> None:
+        inbound = self.inbound
+        reply = Reply(
+            id=self.shop.world.new_id(),
+            request_id=request_id,
+            channel=inbound.channel,
+            peer=inbound.peer,
+            recipient=inbound.sender,
+            sender=inbound.destination,
+            language=language,
+            message=message,
+        )
+        owe(self.shop, unit, done, now, request_id, reply)
+
+    def _buy(
+        self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, phone: Phone | None, buy: Buy
+    ) -> None:
+        inbound = self.inbound
+        meter = _meter(unit, phone, buy.drn)
+        if meter.service_point_id is None:
+            raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
+        reservation = timedelta(seconds=self.shop.settings.purchase.reservation_timeout_s)
+        row = PurchaseRow(
+            id=request_id,
+            meter_id=meter.id,
+            service_point_id=meter.service_point_id,
+            channel=inbound.channel,
+            peer=inbound.peer,
+            sender=inbound.sender,
+            destination=inbound.destination,
+            language=language,
+            amount_minor=buy.amount_minor,
+            state=START.state.value,
+            owed=START.effect.value,
+            reason=None,
+            payer_id=None,
+            station_id=None,
+            tariff_code=None,
+            tariff_version=None,
+            units_tenths=None,
+            sale=None,
+            receipt=None,
+            accepted_at=inbound.received_at,
+            expires_at=now + reservation,
+        )
+        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
+
+    def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
+        """The reply to everything that is not a purchase, and the language it is given in."""
+        command = self.inbound.command
+        if isinstance(command, LastToken):
+            return language, self._last_token(unit, phone, command)
+        if isinstance(command, Statement):
+            return language, self._statement(unit, phone)
+        if isinstance(command, Help):
+            return language, Message("help", {"short_code": self.inbound.destination})
+        if isinstance(command, SetLanguage):
+            self._set_phone(unit, phone, language=command.language)
+            return command.language, Message("language_set", {})
+        if isinstance(command, OptOut):
+            self._set_phone(unit, phone, notices_stopped_at=now)
+            return language, Message("opted_out", {})
+        if isinstance(command, OptIn):
+            self._set_phone(unit, phone, notices_stopped_at=None)
+            return language, Message("opted_in", {})
+        if isinstance(command, RedeemVoucher):
+            raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
+        assert isinstance(command, Unreadable)
+        values = {"drn": command.drn} if command.drn is not None else {}
+        raise Refusal(command.reason, **values)
+
+    def _last_token(self, unit: Unit, phone: Phone | None, command: LastToken) -> Message:
+        """The stored token again, for the phone that bought it or whose customer has the meter."""
+        meter = _meter(unit, phone, command.drn)
+        last = unit.last_purchases.get(meter.id)
+        if last is None:
+            raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
+        point = unit.points.get(last.service_point_id)
+        owns = phone is not None and point is not None and phone.customer_id == point.customer_id
+        if not owns and last.sender != self.inbound.sender:
+            raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        tokens = unit.tokens.get(last.id, ())
+        return Message(
+            "last_token",
+            self.shop.money(
+                drn=meter.drn,
+                tokens=[{"digits": t.digits, "kind": t.kind, "units_tenths": t.units_tenths} for t in tokens],
+                units_tenths=last.units_tenths,
+                amount_minor=last.amount_minor,
+                bought_at=f"{self.shop.local(last.accepted_at):%Y-%m-%d %H:%M}",
+                receipt=receipt_of(last.id),
+            ),
+        )
+
+    def _statement(self, unit: Unit, phone: Phone | None) -> Message:
+        account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
+        if phone is None or account is None:
+            raise Refusal(Reason.PAYER_UNKNOWN)
+        owed = sum(
+            debt.outstanding_minor
+            for point in unit.points.values()
+            if point.customer_id == phone.customer_id
+            for debt in unit.debts.get(point.id, ())
+        )
+        return Message(
+            "statement", self.shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
+        )
+
+    def _set_phone(self, unit: Unit, phone: Phone | None, **changes: Any) -> None:
+        msisdn = self.inbound.sender
+        if phone is None:
+            phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
+            phone = replace(phone, **changes)
+            unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at))
+        else:
+            phone = replace(phone, **changes)
+            if "language" in changes:
+                unit.update(SET_LANGUAGE, (msisdn, phone.language))
+            else:
+                unit.update(SET_NOTICES, (msisdn, phone.notices_stopped_at))
+        unit.put("phones", msisdn, phone)
+
+
+def _meter(unit: Unit, phone: Phone | None, drn: str | None) -> Meter:
+    """The meter that was named, or else the only one of the sender's customer."""
+    if drn is None:
+        saved = unit.saved_meters.get(phone.customer_id, []) if phone and phone.customer_id else []
+        if len(saved) != 1:
+            raise Refusal(Reason.METER_NEEDED)
+        drn = saved[0]
+    meter = unit.meters.get(drn)
+    if meter is None:
+        raise Refusal(Reason.METER_UNKNOWN, drn=drn)
+    return meter
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """A waiting purchase goes on: with what a module or the clock has said, or from where a crash left it.
+
+    `digits` are the tokens of TOKEN_MADE, in the order they were asked for.
+    """
+
+    shop: Shop
+    purchase_id: UUID
+    event: Event | None = None
+    digits: Sequence[str] = ()
+    reason: Reason | None = None
+
+    def need(self, need: Need) -> None:
+        need.purchases.append(self.purchase_id)
+        # One that waited for its service point is priced only now; what was bought meanwhile may be the same wish.
+        purchase = self.shop.settings.purchase
+        back = timedelta(seconds=purchase.just_bought_window_s + purchase.reservation_timeout_s)
+        since = uuid7(int((self.shop.world.now() - back).timestamp() * 1000), 0, 0)
+        need.since = since if need.since is None else min(need.since, since)
+
+    def decide(self, unit: Unit) -> Done:
+        done, row = Done(), unit.purchases.get(self.purchase_id)
+        if row is None:
+            log.error("a purchase that is not stored was to go on", extra={"purchase": str(self.purchase_id)})
+            return done
+        if self.event is not None and self.event not in TABLE[State(row.state)]:
+            # An answer that comes after the purchase has gone another way; the table allows it nowhere on.
+            log.warning("a late answer is dropped", extra={"purchase": str(row.id), "event": self.event.value})
+            return done
+        meter = next(meter for meter in unit.meters.values() if meter.id == row.meter_id)
+        kept = json.loads(row.sale) if row.sale else {}
+        life = Life(
+            row,
+            meter,
+            nth=kept.pop("nth", 1),
+            after=kept.pop("after", {}),
+            split=kept,
+            tokens=list(unit.tokens.get(row.id, ())),
+            is_stored=True,
+        )
+        life.tokens_are_stored = bool(life.tokens)
+        if self.reason is not None:
+            life.refusal = Refusal(self.reason)
+        if self.event is Event.TOKEN_MADE:
+            life.tokens = [replace(token, digits=text) for token, text in zip(life.tokens, self.digits, strict=True)]
+        event = self.event or AFTER_RESTART.get(State(row.state))
+        Vending(self.shop, unit, done, self.shop.world.now()).walk(life, event)
+        return done

@@ -1,0 +1,154 @@
+"""Sends the replies owed: at once from memory after the commit, again from the outbox if that failed or was lost.
+
+A reply's row is leased to the node that sends it. Rows whose lease has run out belong to whoever claims them; a node
+that restarts claims its own at once. The same reply may so go out twice after a crash: with the same token in the same
+words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+
+from channels.contract import Channel, Message, Outcome, Reply, Sent
+from config.settings import DeliverySettings
+from gateway.metrics import Metrics
+from gateway.purchase import TABLE, Event, State
+from gateway.world import World
+from ledger.outbox import End, Postpone, claim, owed, release
+from ledger.store import Store
+from ledger.unit import OutboxRow
+
+log = logging.getLogger(__name__)
+
+_CONFIRMED = TABLE[State.VENDED][Event.REPLY_CONFIRMED].state.value
+_BACKLOG_ROUNDS = 20  # what waits in memory, in multiples of what may be in flight; the rest waits in the outbox
+
+
+class Delivery:
+    """Owns every reply from its commit to its end."""
+
+    def __init__(
+        self,
+        store: Store,
+        channels: Mapping[str, Channel],
+        settings: DeliverySettings,
+        node: str,
+        world: World,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._settings = settings
+        self._node = node
+        self._world = world
+        self._metrics = metrics
+        self._backlog: deque[tuple[Reply, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def enqueue(self, replies: list[Reply]) -> None:
+        """Send these as soon as there is room. What finds no room stays in the outbox and is claimed from there."""
+        for reply in replies:
+            if len(self._backlog) < self._settings.in_flight_max * _BACKLOG_ROUNDS:
+                self._backlog.append((reply, 0))
+        self._fill()
+
+    async def run(self) -> None:
+        """Claim what was left over, for ever."""
+        await self._take_back()
+        while True:
+            try:
+                await self._claim()
+            except Exception:  # the database is away: the next round tries again
+                log.exception("owed replies could not be claimed")
+            await asyncio.sleep(self._settings.poll_every_s)
+
+    async def owed(self) -> tuple[int, float]:
+        """How many replies are owed by all nodes, and for how many seconds the oldest."""
+        count, oldest = await self._store.read(owed)
+        age_s = self._world.now().timestamp() - (oldest.int >> 80) / 1000 if oldest is not None else 0.0
+        return count, age_s
+
+    async def close(self) -> None:
+        """Let what is in flight end, for a short while."""
+        self._backlog.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _take_back(self) -> None:
+        """Before anything is sent: what this node was about to send when it stopped is free to be claimed."""
+        now = self._world.now()
+        taken = await self._store.transact(lambda connection: release(connection, owner=self._node, now=now))
+        if taken:
+            log.info("replies owed from before the start", extra={"replies": taken})
+
+    async def _claim(self) -> None:
+        while True:
+            up = [name for name, channel in self._channels.items() if channel.is_up()]
+            room = self._settings.in_flight_max - len(self._backlog)
+            if not up or room <= 0:
+                return
+            now = self._world.now()
+            take = partial(
+                claim,
+                owner=self._node,
+                channels=up,
+                now=now,
+                lease_until=now + timedelta(seconds=self._settings.lease_s),
+                at_most=room,
+            )
+            rows = await self._store.transact(take)
+            self._backlog.extend((_reply(row), row.attempts) for row in rows)
+            self._fill()
+            if len(rows) < room:
+                return
+
+    def _fill(self) -> None:
+        while self._backlog and len(self._tasks) < self._settings.in_flight_max:
+            reply, attempts = self._backlog.popleft()
+            task = asyncio.create_task(self._send(reply, attempts))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a reply could not be marked; its lease will run out", exc_info=task.exception())
+        self._fill()
+
+    async def _send(self, reply: Reply, attempts: int) -> None:
+        channel = self._channels.get(reply.channel)
+        sent = await channel.send(reply) if channel else Sent(Outcome.LATER, "no such channel here")
+        now = self._world.now()
+        outcome = sent.outcome
+        if outcome is Outcome.LATER and attempts + 1 >= self._settings.attempts_max:
+            outcome = Outcome.NEVER
+        self._metrics.reply(reply.channel, outcome)
+        if outcome is Outcome.LATER:
+            wait_s = min(self._settings.retry_max_s, self._settings.retry_min_s * 2 ** min(attempts, 20))
+            await self._store.submit(Postpone(reply.id, now + timedelta(seconds=wait_s), sent.detail))
+            return
+        if outcome is Outcome.NEVER:
+            log.error("a reply was given up", extra={"outbox": str(reply.id), "detail": sent.detail})
+        state = "SENT" if outcome is Outcome.TAKEN else "DEAD"
+        await self._store.submit(End(reply.id, reply.request_id, state, _CONFIRMED, sent.detail, now))
+
+
+def _reply(row: OutboxRow) -> Reply:
+    return Reply(
+        id=row.id,
+        request_id=row.request_id,
+        channel=row.channel,
+        peer=row.peer,
+        recipient=row.recipient,
+        sender=row.sender,
+        language=row.language,
+        message=Message(row.message, json.loads(row.fields)),
+    )

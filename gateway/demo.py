@@ -1,0 +1,343 @@
+"""`prepaid demo`: the product at work on one machine, over the real wire.
+
+A sample utility in the embedded database, vending keys made for the occasion, a message centre and STS meters on
+loopback. Texts are sent as phones send them, replies are printed as phones show them, tokens are typed into the meters,
+and the books are shown. With --once the exit code says whether everything came out as it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from channels.smpp.message_centre import Account, CentreSettings, Fault, MessageCentre, ReceivedReply
+from config.settings import (
+    DatabaseSettings,
+    GatewaySettings,
+    HttpSettings,
+    LogSettings,
+    Secret,
+    Settings,
+    SmppSettings,
+    StsSettings,
+    UtilitySettings,
+)
+from gateway import app, logs
+from gateway.intake import read_folder, store_intake
+from gateway.keyfile import write_keystore
+from gateway.world import RealWorld, World
+from ledger.money import plain
+from ledger.store import migrate, open_store
+from ledger.trial_balance import broken_invariants, trial_balance
+from sts.derivation import VendingKey, with_odd_parity
+from sts.meter import Meter, Result
+from sts.meterkey import MeterKey
+from sts.modules.keystore import MASTER_KEY_BYTES, NONCE_BYTES, MasterKey, seal
+from sts.modules.records import VendingKeyRecord
+from sts.tables import SAMPLE
+
+FOLDER = Path(__file__).parent / "sample"
+SHORT_CODE = "20777"
+_SYSTEM_ID, _PASSWORD = "umoja", "sandbox"
+_REPLY_WITHIN_S = 10.0
+
+UTILITY = UtilitySettings(
+    code="UMOJA",
+    name="Umoja Power",
+    currency="KES",
+    minor_digits=2,
+    timezone="Africa/Nairobi",
+    default_language="en",
+    debt_cap_percent=Decimal(80),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text of the conversation: who sends what, and what must come of it."""
+
+    about: str
+    sender: str
+    text: str
+    expected: str  # a piece of the reply
+    buys_for: str = ""  # the meter whose token must be in the reply
+    delivered_twice: bool = False
+
+
+CONVERSATION: Sequence[Text] = (
+    Text("Amina buys for her meter", "254711013579", "04012345676 500", "Receipt", "04012345676"),
+    Text("the network delivers Brian's text twice", "254711027158", "buy 07003012213 KES 1,000.50", "Receipt",
+         "07003012213", delivered_twice=True),
+    Text("a wrong digit", "254711013579", "04012345677 500", "is not right"),
+    Text("a meter that nobody has", "254711013579", "04012345601 500", "do not know meter 04012345601"),
+    Text("too little money in the wallet", "254711230843", "37180000442 100", "not enough"),
+    Text("Daniel asks in Swahili", "254711054316", "nunua 14252321808 300", "Risiti", "14252321808"),
+    Text("Omar in Arabic, for a meter with EA11", "254711203685", "٥٠٠ 07003012254", "\u00a0", "07003012254"),
+    Text("an agent sells from her float", "254722000002", "01405512003 250", "Receipt", "01405512003"),
+    Text("Amina deletes her token and asks again", "254711013579", "LAST", "COPY", ""),
+    Text("and asks for her balance", "254711013579", "bal", "Balance KES 1,000"),
+    Text("something nobody can understand", "254711013579", "is there light tomorrow?", "did not understand"),
+)  # fmt: skip
+
+
+class Phones:
+    """The phones of the demonstration, at the message centre: they send, wait, and show."""
+
+    def __init__(self, centre: MessageCentre) -> None:
+        self._centre = centre
+        self._replies: asyncio.Queue[ReceivedReply] = asyncio.Queue()
+        centre.on_reply = self._replies.put_nowait
+
+    def send(self, sender: str, text: str, *, twice: bool = False) -> None:
+        """Send one text; `twice` makes the network deliver it two times."""
+        if twice:
+            self._centre.arm(Fault.DUPLICATE)
+        self._centre.deliver(sender, SHORT_CODE, text)
+
+    async def any_reply(self) -> ReceivedReply:
+        """The next reply to whichever phone."""
+        return await self._replies.get()
+
+    async def reply(self, phone: str, within_s: float = _REPLY_WITHIN_S) -> ReceivedReply | None:
+        """The next reply to this phone; None if none comes in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    reply = await self._replies.get()
+                    if reply.destination == phone:
+                        return reply
+        except TimeoutError:
+            return None
+
+
+def make_keys(world: World, groups: Sequence[str]) -> list[VendingKeyRecord]:
+    """Vending keys of both kinds for each supply group, at revision 2 on base date 2014, from the system's chance."""
+    records = []
+    for group in groups:
+        for key in (VendingKey(2, with_odd_parity(world.nonce(8))), VendingKey(4, world.nonce(20))):
+            records.append(
+                VendingKeyRecord(
+                    supply_group=group, key_revision=2, key_type=2, base_date=2014, key_expiry=255, key=key
+                )
+            )
+    return records
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """A running demonstration."""
+
+    gateway: app.Gateway
+    centre: MessageCentre
+    phones: Phones
+    meters: dict[str, Meter]
+    world: World
+    wrong: list[str] = field(default_factory=list)  # what did not come out as it must
+
+
+@asynccontextmanager
+async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIterator[Sandbox]:
+    """The sample utility, its keys, message centre, meters and gateway, serving, in this folder."""
+    centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
+    await centre.start()
+    try:
+        settings, keys = _prepare(folder, world, centre.port, http_port)
+        local = world.now().astimezone(app.zone(settings))
+        intake = read_folder(FOLDER, UTILITY, local, world.new_id)
+        url = settings.database.url
+        await migrate(url)
+        store = await open_store(url)
+        try:
+            await store_intake(store, intake, UTILITY, world, local)
+        finally:
+            await store.close()
+        meters = {row["drn"]: meter for row in intake.meters if (meter := _meter(row, keys)) is not None}
+        async with app.opened(settings, world) as gateway:
+            serving = asyncio.create_task(gateway.run())
+            try:
+                yield Sandbox(gateway, centre, Phones(centre), meters, world)
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+    finally:
+        await centre.stop()
+
+
+def _prepare(
+    folder: Path, world: World, centre_port: int, http_port: int
+) -> tuple[Settings, dict[tuple[str, int], VendingKey]]:
+    """Make and seal the keys, and write the settings of the demonstration."""
+    master = world.nonce(MASTER_KEY_BYTES)
+    records = make_keys(world, ("600801", "600802", "600803"))
+    keystore = folder / "keys.json"
+    write_keystore(keystore, seal(records, MasterKey(master), [world.nonce(NONCE_BYTES) for _ in records]))
+    settings = Settings(
+        gateway=GatewaySettings(node="demo"),
+        utility=UTILITY,
+        database=DatabaseSettings(url=f"sqlite:///{folder}/prepaid.db"),
+        sts=StsSettings(keystore=str(keystore), master_key=Secret(master.hex())),
+        http=HttpSettings(port=http_port),
+        log=LogSettings(level="WARNING", format="text"),
+        smpp=(
+            SmppSettings(
+                name="sandbox",
+                host="127.0.0.1",
+                port=centre_port,
+                system_id=_SYSTEM_ID,
+                password=Secret(_PASSWORD),
+                source_addr=SHORT_CODE,
+                window=50,
+                reference_tlv=0x001E,
+                reconnect_min_s=0.1,
+            ),
+        ),
+    )
+    return settings, {(record.supply_group, record.dkga): record.key for record in records}
+
+
+def _meter(row: dict[str, object], keys: dict[tuple[str, int], VendingKey]) -> Meter | None:
+    """The simulated meter of a record, with its key as the manufacturer put it in; None where there is no key."""
+    handle = MeterKey(
+        drn=str(row["drn"]),
+        iin=str(row["iin"]),
+        supply_group=str(row["supply_group"]),
+        key_type=int(str(row["key_type"])),
+        tariff_index=str(row["tariff_index"]),
+        key_revision=int(str(row["key_revision"])),
+        key_expiry=int(str(row["key_expiry"])),
+        base_date=int(str(row["base_date"])),
+        ea=int(str(row["encryption_algorithm"])),
+        dkga=int(str(row["key_generation"])),
+    )
+    if handle.key_revision != 2 or handle.base_date != 2014:
+        return None
+    return Meter(handle, keys[handle.supply_group, handle.dkga].derive(handle, SAMPLE))
+
+
+async def converse(box: Sandbox) -> None:
+    """Send every text of the conversation, show the replies, and type the tokens into the meters."""
+    for step in CONVERSATION:
+        print(f"\n--- {step.about}")
+        print(f"{step.sender} > {step.text}")
+        box.phones.send(step.sender, step.text, twice=step.delivered_twice)
+        reply = await box.phones.reply(step.sender)
+        if reply is None:
+            box.wrong.append(f"{step.about}: no reply")
+            continue
+        print("\n".join(f"    {line}" for line in reply.text.split("\n")))
+        if step.expected not in reply.text:
+            box.wrong.append(f"{step.about}: {step.expected!r} is not in the reply")
+        if step.delivered_twice and await box.phones.reply(step.sender, within_s=0.5) is not None:
+            box.wrong.append(f"{step.about}: answered twice")
+        if step.buys_for:
+            _type_in(box, step.about, box.meters[step.buys_for], reply.text)
+
+
+def tokens_in(text: str) -> list[str]:
+    """The 20-digit tokens in a text, in their order, whatever stands between their groups of four."""
+    plain_text = "".join(c for c in text if c.isdigit() or c.isalpha() or c == "\n")
+    return [run for line in plain_text.split("\n") for run in _digit_runs(line) if len(run) == 20]
+
+
+def _digit_runs(line: str) -> list[str]:
+    return "".join(character if character.isdigit() else " " for character in line).split()
+
+
+def _type_in(box: Sandbox, about: str, meter: Meter, text: str) -> None:
+    found = tokens_in(text)
+    if not found:
+        box.wrong.append(f"{about}: no token in the reply")
+    for token in found:
+        now = box.world.now()
+        first = meter.enter(token, now).result
+        second = meter.enter(token, now).result
+        print(
+            f"    meter {meter.drn}: {first.name}, shows {meter.electricity_tenths / 10:.1f} kWh;"
+            f" the same token again: {second.name}"
+        )
+        if first is not Result.ACCEPT or second is not Result.USED:
+            box.wrong.append(f"{about}: the meter said {first.name}, then {second.name}")
+
+
+async def show_books(box: Sandbox) -> None:
+    """Print the trial balance and whether the books keep their rules."""
+    lines = await box.gateway.store.read(trial_balance)
+    digits, currency = UTILITY.minor_digits, UTILITY.currency
+    print(f"\n--- trial balance, {currency}\n{'account':<28}{'debit':>14}{'credit':>14}")
+    for line in lines:
+        debit = plain(line.debit_minor, digits) if line.debit_minor else ""
+        credit = plain(line.credit_minor, digits) if line.credit_minor else ""
+        print(f"{line.code:<28}{debit:>14}{credit:>14}")
+    debits, credits = sum(line.debit_minor for line in lines), sum(line.credit_minor for line in lines)
+    print(f"{'':<28}{plain(debits, digits):>14}{plain(credits, digits):>14}")
+    if debits != credits:
+        box.wrong.append("the trial balance does not balance")
+    for sentence in await box.gateway.store.read(broken_invariants):
+        box.wrong.append(sentence)
+
+
+async def _run(folder: Path, *, once: bool) -> int:
+    world = RealWorld()
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    async with sandbox(folder, world, http_port=0) as box:
+        print(f"{UTILITY.name}: a sample utility, message centre on 127.0.0.1:{box.centre.port}, files in {folder}")
+        print("EA07 tokens are made with the sample tables printed in the standard; real EA07 meters refuse them.")
+        await converse(box)
+        await show_books(box)
+        for sentence in box.wrong:
+            print(f"WRONG: {sentence}")
+        print("\neverything came out right" if not box.wrong else "\nsomething came out wrong")
+        if not once:
+            await _keep_serving(box, told)
+        return 1 if box.wrong else 0
+
+
+async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
+    print(f"\nstill serving; health and metrics on http://127.0.0.1:{box.gateway.health.port}/readyz and /metrics")
+    print("type PHONE TEXT to send a text, as in: 254711013579 04012345676 200        (Ctrl-C ends)")
+    loop = asyncio.get_running_loop()
+    sys.stdout.flush()
+
+    def typed() -> None:
+        line = sys.stdin.readline()
+        if not line:
+            loop.remove_reader(sys.stdin.fileno())
+            return
+        sender, _, text = line.strip().partition(" ")
+        if sender.isdigit() and text:
+            box.phones.send(sender, text)
+
+    async def show() -> None:
+        while True:
+            reply = await box.phones.any_reply()
+            print(f"{reply.destination} <\n" + "\n".join(f"    {line}" for line in reply.text.split("\n")), flush=True)
+
+    showing = asyncio.create_task(show())
+    try:
+        if sys.stdin.isatty():
+            loop.add_reader(sys.stdin.fileno(), typed)
+        await told.wait()
+    finally:
+        showing.cancel()
+
+
+def main(folder: Path | None, *, once: bool) -> int:
+    """Run the demonstration in this folder, or in a temporary one; the exit code."""
+    logs.set_up(LogSettings(level="ERROR", format="text"))
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_run(folder, once=once))
+    with tempfile.TemporaryDirectory(prefix="prepaid-demo-") as temporary:
+        return asyncio.run(_run(Path(temporary), once=once))

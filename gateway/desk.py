@@ -1,0 +1,157 @@
+"""The desk where every channel comes: a request is stored, decided and its effects set going.
+
+Shell: it hands deeds to the store, asks the security module where one must be waited for, passes replies to delivery,
+and takes up what a crash left. It decides nothing about money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from channels.contract import Inbound, NotStored, Reply
+from gateway.deeds import Arrival, Continue
+from gateway.metrics import Metrics
+from gateway.purchase import ENDS, Event, State
+from gateway.vend import Ask, Done, Shop, fault_reason
+from ledger import purchases
+from ledger.reasons import Reason
+from ledger.store import Store
+from sts.errors import StsError
+from sts.modules.contract import ModuleSilent
+
+log = logging.getLogger(__name__)
+
+# What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after.
+WAITING = tuple(state.value for state in State if state not in ENDS and state is not State.VENDED)
+_RESUME_AT_MOST = 500
+
+
+class Outgoing(Protocol):
+    """Where replies go after the commit that owes them."""
+
+    def enqueue(self, replies: list[Reply]) -> None:
+        """Take replies to be sent; never waits."""
+
+
+class VendingDesk:
+    """Satisfies `channels.contract.Desk`."""
+
+    def __init__(self, shop: Shop, store: Store, outgoing: Outgoing, metrics: Metrics) -> None:
+        self._shop = shop
+        self._store = store
+        self._outgoing = outgoing
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._going_on: set[UUID] = set()  # purchases that a task of this process is at
+        self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
+
+    async def receive(self, inbound: Inbound) -> None:
+        """Return once the request and what came of it are stored; raise NotStored if they could not be."""
+        metrics, channel = self._metrics, inbound.channel
+        try:
+            done = await self._store.submit(Arrival(self._shop, inbound))
+        except Exception as error:  # whatever it was, nothing was stored: the peer must not be told otherwise
+            log.exception("a request could not be stored", extra={"channel": channel, "peer": inbound.peer})
+            metrics.not_stored(channel)
+            raise NotStored(type(error).__name__) from error
+        if done.replayed:
+            metrics.replay(channel)
+        else:
+            metrics.request(channel, type(inbound.command).__name__)
+            metrics.outcome(channel, done.reason)
+        metrics.answered((self._shop.world.now() - inbound.received_at).total_seconds())
+        self._after(done)
+
+    async def resume(self, *, at_start: bool) -> int:
+        """Take up purchases that wait and that nobody here is at; how many."""
+        now = self._shop.world.now()
+        age = timedelta(0) if at_start else timedelta(seconds=self._shop.settings.purchase.give_up_s)
+        found = await self._store.read(
+            lambda connection: purchases.waiting(
+                connection, states=WAITING, accepted_before=now - age, at_most=_RESUME_AT_MOST
+            )
+        )
+        left = [purchase_id for purchase_id in found if purchase_id not in self._going_on]
+        for purchase_id in left:
+            self._start(purchase_id, self._go_on(Continue(self._shop, purchase_id)))
+        return len(left)
+
+    async def close(self) -> None:
+        """Stop asking modules; what is unfinished is stored and taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _after(self, done: Done) -> None:
+        """Set going what a deed's commit has made true."""
+        if done.state is not None:
+            self._metrics.purchase_entered(done.state)
+        if done.replies:
+            self._outgoing.enqueue(done.replies)
+        for purchase_id, point in done.wait_for.items():
+            if purchase_id not in self._queued[point]:
+                self._queued[point].append(purchase_id)
+        for ask in done.ask:
+            self._start(ask.purchase_id, self._ask_module(ask))
+        if done.freed is not None and (queue := self._queued.pop(done.freed, None)):
+            following = queue.popleft()
+            if queue:
+                self._queued[done.freed] = queue
+            self._start(following, self._go_on(Continue(self._shop, following)))
+
+    def _start(self, purchase_id: UUID, work: Coroutine[Any, Any, None]) -> None:
+        if purchase_id in self._going_on:
+            work.close()
+            return
+        self._going_on.add(purchase_id)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._going_on.discard(purchase_id)
+            if not task.cancelled() and task.exception() is not None:
+                log.error("a bug stopped a purchase where it stands", exc_info=task.exception())
+
+        task.add_done_callback(ended)
+
+    async def _go_on(self, deed: Continue) -> None:
+        try:
+            done = await self._store.submit(deed)
+        except Exception:  # its state is stored; the timetable takes it up again
+            log.exception("a purchase could not go on", extra={"purchase": str(deed.purchase_id)})
+            return
+        self._going_on.discard(deed.purchase_id)
+        self._after(done)
+
+    async def _ask_module(self, ask: Ask) -> None:
+        """Ask for the tokens until they are there, refused, or the time is up; the same inputs give the same tokens."""
+        settings, module = self._shop.settings.purchase, self._shop.module
+        left_s = (ask.expires_at - self._shop.world.now()).total_seconds()
+        deadline_s = max(0.0, min(settings.give_up_s, left_s))
+        try:
+            async with asyncio.timeout(deadline_s):
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception_type(ModuleSilent),
+                    wait=wait_exponential_jitter(multiplier=0.2, max=5),
+                    stop=stop_after_delay(deadline_s),
+                    reraise=True,
+                ):
+                    with attempt:
+                        digits = [await module.make_later(request) for request in ask.requests]
+            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits)
+        except (ModuleSilent, TimeoutError):
+            log.warning("the security module did not answer in time", extra={"purchase": str(ask.purchase_id)})
+            deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
+        except StsError as error:
+            log.error("the security module refused a token", extra={"fault": error.fault.name})
+            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_REFUSED, reason=fault_reason(error))
+        await self._go_on(deed)

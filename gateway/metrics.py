@@ -1,0 +1,168 @@
+"""Counters, gauges and histograms for Prometheus, in a registry of their own. No I/O; `gateway/health.py` serves them.
+
+One `Metrics` is made by the composition root and handed to whoever counts; nothing is global, so that tests and several
+gateways in one process do not count into each other. Values of labels are bounded: enums, or the first few names
+seen and then "other", because every further value would cost memory here and in the collector for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from channels.contract import Outcome
+from gateway.purchase import State
+from ledger.reasons import Reason
+
+# Channels, commands and links are a handful each; more than this is a mistake or somebody playing.
+NAMES_MAX: Final = 40
+OTHER: Final = "other"
+NO_REASON: Final = "OK"
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class _Names:
+    """The first `NAMES_MAX` different names as they are, each further one as "other"."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._seen = set(known)
+
+    def bounded(self, name: str) -> str:
+        if name in self._seen:
+            return name
+        if len(self._seen) >= NAMES_MAX or len(name) > 64:
+            return OTHER
+        self._seen.add(name)
+        return name
+
+
+class Metrics:
+    """Everything that is counted. A method per thing that happens, in the words of the trade."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._channels, self._commands, self._links = _Names(), _Names(), _Names()
+        self._requests = self._counter("requests", "Requests stored, repeats not counted.", "channel", "command")
+        self._replays = self._counter(
+            "replays", "Requests that had come before and got their stored answer.", "channel"
+        )
+        self._not_stored = self._counter(
+            "not_stored", "Requests that could not be stored and were not acknowledged.", "channel"
+        )
+        self._outcomes = self._counter(
+            "outcomes", "Requests answered, by reason; OK where nothing was refused.", "channel", "reason"
+        )
+        self._states = self._counter("purchase_states", "Purchases that entered a state.", "state")
+        self._replies = self._counter(
+            "replies", "Attempts to send a reply, by what the peer said.", "channel", "outcome"
+        )
+        self._masked = self._counter(
+            "log_lines_masked",
+            "Log lines in which something that looks like a secret had to be masked: each is a fault of ours.",
+        )
+        self._faults = self._counter(
+            "faults", "Broken invariants and tasks that ended in an exception: each is a fault of ours.", "part"
+        )
+        self._owed_age = self._gauge(
+            "outbox_owed_age_seconds", "Age of the oldest reply that is still owed; 0 if none is."
+        )
+        self._owed = self._gauge("outbox_owed", "Replies that are still owed.")
+        self._queue = self._gauge("queue_length", "Requests that wait for the writer of the books.")
+        self._link_up = self._gauge("link_up", "1 if a link to a peer is up, else 0.", "link")
+        self._batch_size = self._histogram("batch_size", "Requests written in one transaction.", _BATCH_SIZES)
+        self._batch_seconds = self._histogram(
+            "batch_seconds", "Time of one transaction, from its begin to its commit.", _SECONDS
+        )
+        self._token_seconds = self._histogram("token_seconds", "Time to make one token.", _SECONDS)
+        self._answer_seconds = self._histogram(
+            "answer_seconds", "Time from a request's arrival to its stored outcome.", _SECONDS
+        )
+
+    # --- what happens -----------------------------------------------------------------------------------------
+
+    def request(self, channel: str, command: str) -> None:
+        """A new request was stored."""
+        self._requests.labels(self._channels.bounded(channel), self._commands.bounded(command)).inc()
+
+    def replay(self, channel: str) -> None:
+        """A request came again and got its stored answer."""
+        self._replays.labels(self._channels.bounded(channel)).inc()
+
+    def not_stored(self, channel: str) -> None:
+        """A request could not be stored; its peer will send it again."""
+        self._not_stored.labels(self._channels.bounded(channel)).inc()
+
+    def outcome(self, channel: str, reason: Reason | None) -> None:
+        """A request was answered: refused for a reason, or not refused (None)."""
+        said = reason.value if reason is not None else NO_REASON
+        self._outcomes.labels(self._channels.bounded(channel), said).inc()
+
+    def purchase_entered(self, state: State) -> None:
+        """A purchase entered a state."""
+        self._states.labels(state.value).inc()
+
+    def reply(self, channel: str, outcome: Outcome) -> None:
+        """An attempt to send a reply ended."""
+        self._replies.labels(self._channels.bounded(channel), outcome.value).inc()
+
+    def batch(self, size: int, seconds: float) -> None:
+        """The writer committed one transaction for `size` requests."""
+        self._batch_size.observe(size)
+        self._batch_seconds.observe(seconds)
+
+    def token_made(self, seconds: float) -> None:
+        """A security module made a token."""
+        self._token_seconds.observe(seconds)
+
+    def answered(self, seconds: float) -> None:
+        """A request's outcome was stored, so long after it came in."""
+        self._answer_seconds.observe(seconds)
+
+    def log_line_masked(self) -> None:
+        """A secret was about to be logged: hand this to `gateway.logs.set_up`."""
+        self._masked.inc()
+
+    def fault(self, part: str) -> None:
+        """A part of the program met a bug of ours."""
+        self._faults.labels(self._links.bounded(part)).inc()
+
+    # --- how things stand -------------------------------------------------------------------------------------
+
+    def outbox(self, owed: int, oldest_s: float) -> None:
+        """So many replies are owed, the oldest for so many seconds."""
+        self._owed.set(owed)
+        self._owed_age.set(max(oldest_s, 0.0) if owed else 0.0)
+
+    def link_is(self, link: str, up: bool) -> None:
+        """A link to a peer is up or not."""
+        self._link_up.labels(self._links.bounded(link)).set(1 if up else 0)
+
+    def queue_is(self, length: int) -> None:
+        """So many requests wait for the writer."""
+        self._queue.set(length)
+
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Ask for the queue's length whenever somebody looks, instead of being told."""
+        self._queue.set_function(length)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text form, of the type `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"prepaid_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(f"prepaid_{name}", about, labels, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, buckets: Iterable[float]) -> Histogram:
+        return Histogram(f"prepaid_{name}", about, registry=self.registry, buckets=tuple(buckets))

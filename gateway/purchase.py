@@ -1,0 +1,150 @@
+"""The life of a purchase: its states, what can happen, and the one table that joins them. Pure.
+
+A purchase is stored as its state and the effect it owes. Whoever carries the effect out (`gateway/vend.py`,
+after a crash `gateway/resume.py`) reports how it went as the next event, and `step` says what follows. Every effect
+bears being carried out again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    """Where a purchase stands, as stored."""
+
+    RECEIVED = "RECEIVED"  # stored, not yet priced
+    PAYING = "PAYING"  # priced; the money is being taken
+    VENDING = "VENDING"  # the money is held; the token is being made
+    VENDED = "VENDED"  # money and token are posted, the reply is owed
+    DELIVERED = "DELIVERED"  # the reply has been taken by the channel's peer
+    CANCELLING = "CANCELLING"  # reversed while an answer is still out
+    RETURNING = "RETURNING"  # the money is being given back
+    REFUSED = "REFUSED"  # ended, nothing was taken
+    RETURNED = "RETURNED"  # ended, everything was given back
+
+
+class Event(StrEnum):
+    """What can happen to a purchase."""
+
+    QUOTED = "QUOTED"
+    DECLINED = "DECLINED"
+    PAID = "PAID"
+    PAYMENT_UNCLEAR = "PAYMENT_UNCLEAR"
+    TOKEN_MADE = "TOKEN_MADE"
+    TOKEN_REFUSED = "TOKEN_REFUSED"
+    MODULE_SILENT = "MODULE_SILENT"
+    GAVE_UP = "GAVE_UP"
+    GIVEN_BACK = "GIVEN_BACK"
+    REPLY_CONFIRMED = "REPLY_CONFIRMED"
+    REPLY_LOST = "REPLY_LOST"
+    REVERSAL_ASKED = "REVERSAL_ASKED"
+
+
+class Effect(StrEnum):
+    """What a purchase owes in its state, as stored beside it."""
+
+    NOTHING = "NOTHING"
+    QUOTE = "QUOTE"
+    TAKE_PAYMENT = "TAKE_PAYMENT"
+    ASK_PAYMENT_STATUS = "ASK_PAYMENT_STATUS"
+    MAKE_TOKEN = "MAKE_TOKEN"
+    RECORD_AND_REPLY = "RECORD_AND_REPLY"
+    REPLY_AGAIN = "REPLY_AGAIN"
+    GIVE_BACK = "GIVE_BACK"
+    REPLY_REFUSAL = "REPLY_REFUSAL"
+    REFUSE_REVERSAL = "REFUSE_REVERSAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The state a purchase enters and the effect it then owes."""
+
+    state: State
+    effect: Effect
+
+
+class ImpossibleStep(AssertionError):
+    """An event that its state has no row for: a bug of ours, never a customer's."""
+
+
+START: Final = Step(State.RECEIVED, Effect.QUOTE)
+
+S, E, F = State, Event, Effect
+
+# fmt: off
+TABLE: Final[dict[State, dict[Event, Step]]] = {
+    S.RECEIVED: {
+        E.QUOTED:          Step(S.PAYING,     F.TAKE_PAYMENT),
+        E.DECLINED:        Step(S.REFUSED,    F.REPLY_REFUSAL),
+        E.REVERSAL_ASKED:  Step(S.REFUSED,    F.NOTHING),
+    },
+    S.PAYING: {
+        E.PAID:            Step(S.VENDING,    F.MAKE_TOKEN),
+        E.DECLINED:        Step(S.REFUSED,    F.REPLY_REFUSAL),
+        E.PAYMENT_UNCLEAR: Step(S.PAYING,     F.ASK_PAYMENT_STATUS),  # never charge twice: ask first
+        E.REVERSAL_ASKED:  Step(S.CANCELLING, F.NOTHING),
+    },
+    S.VENDING: {
+        E.TOKEN_MADE:      Step(S.VENDED,     F.RECORD_AND_REPLY),
+        E.TOKEN_REFUSED:   Step(S.RETURNING,  F.GIVE_BACK),
+        E.MODULE_SILENT:   Step(S.VENDING,    F.MAKE_TOKEN),          # same token id, so the same token
+        E.GAVE_UP:         Step(S.RETURNING,  F.GIVE_BACK),           # never shown, so worth nothing
+        E.REVERSAL_ASKED:  Step(S.CANCELLING, F.NOTHING),
+    },
+    S.VENDED: {
+        E.REPLY_CONFIRMED: Step(S.DELIVERED,  F.NOTHING),
+        E.REPLY_LOST:      Step(S.VENDED,     F.REPLY_AGAIN),
+        E.REVERSAL_ASKED:  Step(S.VENDED,     F.REFUSE_REVERSAL),     # the reply may be on its way: too late
+    },
+    S.CANCELLING: {        # whatever the answer that is still out, the customer ends without a token
+        E.DECLINED:        Step(S.REFUSED,    F.NOTHING),
+        E.PAID:            Step(S.RETURNING,  F.GIVE_BACK),
+        E.PAYMENT_UNCLEAR: Step(S.RETURNING,  F.GIVE_BACK),           # harmless if never taken
+        E.TOKEN_MADE:      Step(S.RETURNING,  F.GIVE_BACK),           # never shown
+        E.TOKEN_REFUSED:   Step(S.RETURNING,  F.GIVE_BACK),
+        E.MODULE_SILENT:   Step(S.RETURNING,  F.GIVE_BACK),
+        E.GAVE_UP:         Step(S.RETURNING,  F.GIVE_BACK),
+        E.REVERSAL_ASKED:  Step(S.CANCELLING, F.NOTHING),
+    },
+    S.RETURNING: {
+        E.GIVEN_BACK:      Step(S.RETURNED,   F.REPLY_REFUSAL),
+        E.PAYMENT_UNCLEAR: Step(S.RETURNING,  F.GIVE_BACK),
+        E.REVERSAL_ASKED:  Step(S.RETURNING,  F.GIVE_BACK),           # still owed: a crash must not forget it
+    },
+    S.DELIVERED: {
+        E.REPLY_CONFIRMED: Step(S.DELIVERED,  F.NOTHING),
+        E.REPLY_LOST:      Step(S.DELIVERED,  F.NOTHING),
+        E.REVERSAL_ASKED:  Step(S.DELIVERED,  F.REFUSE_REVERSAL),
+    },
+    S.REFUSED:  {E.REVERSAL_ASKED: Step(S.REFUSED,  F.NOTHING)},
+    S.RETURNED: {E.REVERSAL_ASKED: Step(S.RETURNED, F.NOTHING)},
+}
+# fmt: on
+
+ENDS: Final = frozenset({State.DELIVERED, State.REFUSED, State.RETURNED})
+
+
+# Where an answer is awaited that no effect is owed for, a restart has lost it: what is then taken to have happened.
+AFTER_RESTART: Final[dict[State, Event]] = {State.CANCELLING: Event.GAVE_UP}
+
+
+def step(state: State, event: Event) -> Step:
+    """What follows when `event` happens in `state`; ImpossibleStep if the table has no such row."""
+    try:
+        return TABLE[state][event]
+    except KeyError:
+        raise ImpossibleStep(f"{event} in state {state}") from None
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for docs/purchase.md."""
+    lines = ["stateDiagram-v2", f"    [*] --> {START.state}"]
+    for state, row in TABLE.items():
+        for event, to in row.items():
+            owed = "" if to.effect is Effect.NOTHING else f" / {to.effect}"
+            lines.append(f"    {state} --> {to.state}: {event}{owed}")
+    lines.extend(f"    {state} --> [*]" for state in TABLE if state in ENDS)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,90 @@
+"""A sale as it is kept: its split as JSON, the account before and after it, its receipt number. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from ledger import pricing
+from ledger.unit import DebtRow, Point
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RECEIPTS_SINCE_MS: Final = 1_704_067_200_000  # 2024-01-01; 41 bits last until 2093
+
+
+def receipt_of(purchase_id: UUID) -> str:
+    """The receipt number of a purchase: 13 letters and digits, made from its id, rising with time."""
+    number = ((purchase_id.int >> 80) - _RECEIPTS_SINCE_MS) << 24 | purchase_id.int & 0xFFFFFF
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(60, -1, -5))
+
+
+@lru_cache(maxsize=1024)
+def fraction(decimal: str) -> Fraction:
+    return Fraction(Decimal(decimal))
+
+
+def account_of(point: Point, debts: Sequence[DebtRow]) -> pricing.Account:
+    """The stored counters and debts of a service point as pricing wants them."""
+    return pricing.Account(
+        counter_month=point.counter_month,
+        month_units_tenths=point.month_units_tenths,
+        fixed_through_month=point.fixed_through_month,
+        fixed_through_date=point.fixed_through_date,
+        fixed_shortfall_minor=point.fixed_shortfall_minor,
+        carry_minor=point.carry_minor,
+        free_kwh_per_month=point.free_kwh_per_month,
+        free_last_month=point.free_last_month,
+        debts=tuple(
+            pricing.Debt(
+                id=debt.code,
+                priority=debt.priority,
+                mode=pricing.DebtMode(debt.mode),
+                outstanding_minor=debt.outstanding_minor,
+                instalment_minor=debt.instalment_minor,
+                percent=fraction(debt.percent),
+                active=debt.status == "ACTIVE",
+                recovered_this_month_minor=debt.recovered_this_month_minor,
+            )
+            for debt in debts
+        ),
+    )
+
+
+def after_json(account: pricing.Account) -> dict[str, Any]:
+    """The account after a sale, as JSON: what a purchase that waits for a module will write when it is posted."""
+    return {
+        "counter_month": account.counter_month,
+        "month_units_tenths": account.month_units_tenths,
+        "fixed_through_month": account.fixed_through_month,
+        "fixed_through_date": account.fixed_through_date.isoformat(),
+        "fixed_shortfall_minor": account.fixed_shortfall_minor,
+        "carry_minor": account.carry_minor,
+        "free_last_month": account.free_last_month,
+        "debts": {debt.id: [debt.outstanding_minor, debt.recovered_this_month_minor] for debt in account.debts},
+    }
+
+
+def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> dict[str, Any]:
+    """A sale as JSON: everything that its postings, its reply and its records are made from."""
+    return {
+        "tariff_version": sale.tariff_version,
+        "energy_net_minor": sale.energy_net_minor,
+        "energy_vat_minor": sale.energy_vat_minor,
+        "charges_minor": dict(sale.charges_minor),
+        "fee_minor": sale.fee_minor,
+        "fee_vat_minor": sale.fee_vat_minor,
+        "fixed_minor": sale.fixed_minor,
+        "fixed_vat_minor": sale.fixed_vat_minor,
+        "debts_minor": dict(sale.debts_minor),
+        "carry_in_minor": sale.carry_in_minor,
+        "carry_out_minor": sale.carry_out_minor,
+        "units_tenths": sale.units_tenths,
+        "units_exact": f"{sale.units_ratio[0]}/{sale.units_ratio[1]}",
+        "free_units_tenths": sale.free_units_tenths,
+        "commission_minor": commission_minor,
+        "station_code": station_code,
+    }

@@ -1,0 +1,559 @@
+"""Carries out what the purchase table (`gateway/purchase.py`) says: the deeds that every request becomes.
+
+A deed sees one batch (`ledger/unit.py`) and decides; it never waits. With a security module that answers at once a
+purchase goes from RECEIVED to VENDED inside one transaction. A module that must be waited for splits it: money held and
+every input of the token stored first, the answer of the module as a deed of its own afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from channels import wording
+from channels.contract import Message, Reply
+from config.settings import Settings
+from gateway.purchase import Effect, Event, State, step
+from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
+from gateway.world import World
+from ledger import books, entries, pricing, tables
+from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
+from ledger.reasons import Reason, Refusal
+from ledger.unit import Meter, Phone, PurchaseRow, TokenRow, Unit
+from sts.errors import Fault, StsError
+from sts.meterkey import MeterKey
+from sts.modules.contract import CreditRequest, KeyMissing, SecurityModule
+from sts.tid import next_tid
+
+log = logging.getLogger(__name__)
+
+_ELECTRICITY: Final = 0  # token class 0, subclass 0
+
+# What goes wrong in token making, as the customer is told.
+_FAULTS: Final = {
+    Fault.TID_TOO_FAR_AHEAD: Reason.TOKENS_TOO_FAST,
+    Fault.BASE_DATE_ENDED: Reason.METER_KEY_ENDED,
+    Fault.BEFORE_BASE_DATE: Reason.METER_KEY_ENDED,
+    Fault.KEY_EXPIRED: Reason.METER_KEY_ENDED,
+    Fault.KEY_MISSING: Reason.KEY_MISSING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What every deed needs besides its batch."""
+
+    settings: Settings
+    world: World
+    module: SecurityModule
+    zone: ZoneInfo
+    debt_cap_percent: Fraction
+
+    @classmethod
+    def of(cls, settings: Settings, world: World, module: SecurityModule) -> Shop:
+        """The shop for these settings."""
+        return cls(
+            settings,
+            world,
+            module,
+            ZoneInfo(settings.utility.timezone),
+            Fraction(settings.utility.debt_cap_percent),
+        )
+
+    def local(self, instant: datetime) -> datetime:
+        """The instant in the utility's own time."""
+        return instant.astimezone(self.zone)
+
+    def money(self, **values: Any) -> dict[str, Any]:
+        """Values of a message with the currency that its amounts are in."""
+        utility = self.settings.utility
+        return {**values, "currency": utility.currency, "minor_digits": utility.minor_digits}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A module must be asked for these tokens of a purchase; their inputs are stored."""
+
+    purchase_id: UUID
+    requests: tuple[CreditRequest, ...]
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class Done:
+    """What a deed leaves to be done after its commit, and what came of it."""
+
+    replies: list[Reply] = field(default_factory=list)
+    ask: list[Ask] = field(default_factory=list)
+    wait_for: dict[UUID, UUID] = field(default_factory=dict)  # purchase -> service point that is busy
+    freed: UUID | None = None  # a service point on which others may have waited
+    state: State | None = None
+    reason: Reason | None = None
+    replayed: bool = False
+
+
+@dataclass(slots=True)
+class Life:
+    """One purchase while a deed works on it."""
+
+    row: PurchaseRow
+    meter: Meter
+    nth: int = 1
+    split: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    tokens: list[TokenRow] = field(default_factory=list)
+    refusal: Refusal | None = None
+    is_stored: bool = False  # the purchase's row is in the database
+    tokens_are_stored: bool = False
+
+    @property
+    def state(self) -> State:
+        return State(self.row.state)
+
+    @property
+    def owed(self) -> Effect:
+        return Effect(self.row.owed)
+
+
+class Vending:
+    """The effects of the table, on one batch. Each gives its event, or None where a shell must go on."""
+
+    def __init__(self, shop: Shop, unit: Unit, done: Done, now: datetime) -> None:
+        self.shop = shop
+        self.unit = unit
+        self.done = done
+        self.now = now
+
+    def walk(self, life: Life, event: Event | None = None) -> None:
+        """Follow the table from where the purchase stands, until it ends or must wait; then store it."""
+        while True:
+            if event is not None:
+                following = step(life.state, event)
+                life.row = replace(life.row, state=following.state.value, owed=following.effect.value)
+            event = self._carry_out(life)
+            if event is None:
+                break
+        self._store(life)
+        self.done.state = life.state
+
+    def _carry_out(self, life: Life) -> Event | None:
+        effect = life.owed
+        if effect is Effect.QUOTE:
+            return self._quote(life)
+        if effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
+            return self._take_payment(life)
+        if effect is Effect.MAKE_TOKEN:
+            return self._make_token(life)
+        if effect is Effect.RECORD_AND_REPLY:
+            self._record(life)
+        elif effect is Effect.GIVE_BACK:
+            return self._give_back(life)
+        elif effect is Effect.REPLY_REFUSAL:
+            self._refuse(life)
+        # What is left is owed by the outbox (REPLY_AGAIN) or answered by the channel (REFUSE_REVERSAL).
+        return None
+
+    # --- the effects ---
+
+    def _quote(self, life: Life) -> Event | None:
+        unit, row, meter = self.unit, life.row, life.meter
+        point = unit.points.get(row.service_point_id)
+        if point is not None and point.vending not in (None, row.id):
+            self.done.wait_for[row.id] = point.id  # one purchase at a time is priced on a service point's counters
+            return None
+        try:
+            if point is None or meter.status != "INSTALLED":
+                raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
+            self._refuse_second(life)
+            account, station = self._payer(unit.phones.get(row.sender), meter, row.amount_minor)
+            tariff = unit.tariffs.get(point.tariff_code)
+            if tariff is None:
+                raise Refusal(Reason.TARIFF_MISSING)
+            sale = pricing.price(
+                tariff,
+                account_of(point, unit.debts.get(point.id, ())),
+                row.amount_minor,
+                self.shop.local(row.accepted_at).replace(tzinfo=None),
+                fee_minor=self.shop.settings.channel(row.channel).fee_minor,
+                debt_cap_percent=self.shop.debt_cap_percent,
+            )
+            self._require_money(account, station, row.amount_minor)
+            life.tokens = self._token_inputs(row.id, meter, sale)
+        except Refusal as refusal:
+            life.refusal = refusal
+            return Event.DECLINED
+        earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
+        life.split = split_json(sale, earned, (station.station_code or "") if station else "")
+        life.after = after_json(sale.after)
+        life.row = replace(
+            row,
+            payer_id=account,
+            station_id=station.station_id if station else None,
+            tariff_code=point.tariff_code,
+            tariff_version=sale.tariff_version,
+            units_tenths=sale.units_tenths,
+            receipt=receipt_of(row.id),
+        )
+        return Event.QUOTED
+
+    def _refuse_second(self, life: Life) -> None:
+        """The same sender, meter and amount a moment ago is most likely the same wish sent twice."""
+        row = life.row
+        since = row.accepted_at - timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
+        same = [
+            bought
+            for bought in self.unit.recent.get(row.meter_id, ())
+            if bought.id != row.id
+            and bought.sender == row.sender
+            and bought.amount_minor == row.amount_minor
+            and bought.accepted_at >= since
+            and bought.state not in (State.REFUSED, State.RETURNED, State.RETURNING, State.CANCELLING)
+        ]
+        if len(same) >= life.nth:
+            last = same[-1]
+            raise Refusal(
+                Reason.JUST_BOUGHT,
+                drn=life.meter.drn,
+                amount_minor=row.amount_minor,
+                seconds=max(0, int((row.accepted_at - last.accepted_at).total_seconds())),
+                receipt=receipt_of(last.id),
+                again=len(same) + 1,
+            )
+
+    def _payer(self, phone: Phone | None, meter: Meter, amount_minor: int) -> tuple[UUID, Phone | None]:
+        """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""
+        if phone is not None and phone.wallet_id is not None:
+            enough = self.unit.balances[phone.wallet_id].available_minor >= amount_minor
+            if enough or phone.station_account_id is None:
+                return phone.wallet_id, None
+        if phone is None or phone.station_account_id is None:
+            raise Refusal(Reason.PAYER_UNKNOWN)
+        if meter.supply_group not in (phone.supply_groups or "").split():
+            raise Refusal(Reason.NOT_PERMITTED, drn=meter.drn)
+        return phone.station_account_id, phone
+
+    def _require_money(self, account: UUID, station: Phone | None, amount_minor: int) -> None:
+        try:
+            books.require(self.unit, account, amount_minor)
+        except books.Overdrawn as short:
+            have = max(0, short.available_minor)
+            if station is not None:
+                raise Refusal(Reason.STATION_CREDIT_SPENT, available_minor=have) from None
+            raise Refusal(Reason.FUNDS_SHORT, balance_minor=have, amount_minor=amount_minor) from None
+
+    def _token_inputs(self, purchase_id: UUID, meter: Meter, sale: pricing.Sale) -> list[TokenRow]:
+        """Every input of the purchase's tokens: credit first, then the month's free units."""
+        wanted = []
+        if sale.units_tenths and sale.amount_field is not None:
+            wanted.append(("credit", sale.units_tenths, sale.amount_field))
+        if sale.free_units_tenths and sale.free_amount_field is not None:
+            wanted.append(("free", sale.free_units_tenths, sale.free_amount_field))
+        tokens: list[TokenRow] = []
+        settings, last = self.shop.settings.sts, meter.last_tid
+        try:
+            for seq, (kind, units, amount_field) in enumerate(wanted):
+                last = next_tid(
+                    self.now,
+                    meter.base_date,
+                    last,
+                    max_ahead_minutes=settings.tid_ahead_max_minutes,
+                    zone_offset_minutes=settings.base_date_offset_minutes,
+                )
+                tokens.append(
+                    TokenRow(
+                        purchase_id=purchase_id,
+                        seq=seq,
+                        meter_id=meter.id,
+                        kind=kind,
+                        subclass=_ELECTRICITY,
+                        base_date=meter.base_date,
+                        tid=last,
+                        rnd=self.shop.world.nibble(),
+                        amount_field=amount_field,
+                        units_tenths=units,
+                        encryption_algorithm=meter.encryption_algorithm,
+                        supply_group=meter.supply_group,
+                        key_revision=meter.key_revision,
+                        tariff_index=meter.tariff_index,
+                        digits=None,
+                    )
+                )
+            if tokens and not self.shop.module.holds(key := key_of(meter)):
+                raise KeyMissing(key)
+        except StsError as error:
+            raise Refusal(fault_reason(error)) from error
+        return tokens
+
+    def _take_payment(self, life: Life) -> Event:
+        """Wallets and floats are in our own books: the answer is certain and at once."""
+        row = life.row
+        assert row.payer_id is not None
+        try:
+            if self._is_at_once(life):
+                books.require(self.unit, row.payer_id, row.amount_minor)
+            else:
+                books.reserve(self.unit, row.id, row.payer_id, row.amount_minor, row.expires_at)
+        except books.Overdrawn:
+            life.refusal = Refusal(Reason.FUNDS_SHORT, balance_minor=0, amount_minor=row.amount_minor)
+            return Event.DECLINED
+        return Event.PAID
+
+    def _is_at_once(self, life: Life) -> bool:
+        return self.shop.module.answers_at_once or not life.tokens
+
+    def _make_token(self, life: Life) -> Event | None:
+        """Make the tokens here, or keep their inputs and leave it to `gateway/desk.py` to ask the module."""
+        if not life.tokens:
+            return Event.TOKEN_MADE  # all of the money went to charges and debts
+        key = key_of(life.meter)
+        if life.tokens_are_stored or not self._is_at_once(life):
+            if not life.tokens_are_stored:
+                point = self.unit.points[life.row.service_point_id]
+                self.unit.put("points", point.id, replace(point, vending=life.row.id))
+                self._set_last_tid(life)
+            requests = tuple(credit_request(key, token) for token in life.tokens)
+            self.done.ask.append(Ask(life.row.id, requests, life.row.expires_at))
+            return None
+        try:
+            life.tokens = [
+                replace(token, digits=self.shop.module.make(credit_request(key, token), now=self.now))
+                for token in life.tokens
+            ]
+        except StsError as error:
+            log.error("the security module refused a token", extra={"fault": error.fault.name})
+            life.refusal = Refusal(fault_reason(error))
+            return Event.TOKEN_REFUSED
+        self._set_last_tid(life)
+        return Event.TOKEN_MADE
+
+    def _set_last_tid(self, life: Life) -> None:
+        meter = replace(life.meter, last_tid=life.tokens[-1].tid)
+        self.unit.put("meters", meter.drn, meter)
+        life.meter = meter
+
+    def _record(self, life: Life) -> None:
+        """Money, counters, debts and the reply, in the transaction that stores the token."""
+        unit, row, split = self.unit, life.row, life.split
+        assert row.payer_id is not None and row.tariff_code is not None
+        books.release(unit, row.id, "POSTED")
+        if life.tokens_are_stored:
+            for token in life.tokens:
+                unit.update(FILL_TOKEN, (row.id, token.seq, token.digits))
+        fee_vat, fixed_vat = split["fee_vat_minor"], split["fixed_vat_minor"]
+        books.post(
+            unit,
+            row.id,
+            "sale",
+            entries.sale(
+                payer=row.payer_id,
+                tendered_minor=row.amount_minor,
+                tariff_code=row.tariff_code,
+                energy_net_minor=split["energy_net_minor"],
+                vat_minor=split["energy_vat_minor"] + fee_vat + fixed_vat,
+                charges_minor=split["charges_minor"],
+                fee_net_minor=split["fee_minor"] - fee_vat,
+                fixed_net_minor=split["fixed_minor"] - fixed_vat,
+                debts_minor=sum(split["debts_minor"].values()),
+                carry_minor=split["carry_out_minor"] - split["carry_in_minor"],
+                commission_minor=split["commission_minor"],
+                station_code=split["station_code"],
+            ),
+            limited=(row.payer_id,),
+            business_date=self.shop.local(row.accepted_at).date(),
+            recorded_at=self.now,
+            purchase_id=row.id,
+        )
+        self._set_account(row.service_point_id, life.after)
+        self._owe(
+            row.id,
+            row,
+            sold_message(
+                self.shop, row, life.meter.drn, split, life.tokens, unit.balances[row.payer_id].available_minor
+            ),
+        )
+
+    def _set_account(self, point_id: UUID, after: Mapping[str, Any]) -> None:
+        unit = self.unit
+        point = unit.points[point_id]
+        if point.vending is not None:
+            self.done.freed = point_id
+        unit.put(
+            "points",
+            point_id,
+            replace(
+                point,
+                counter_month=after["counter_month"],
+                month_units_tenths=after["month_units_tenths"],
+                fixed_through_month=after["fixed_through_month"],
+                fixed_through_date=date.fromisoformat(after["fixed_through_date"]),
+                fixed_shortfall_minor=after["fixed_shortfall_minor"],
+                carry_minor=after["carry_minor"],
+                free_last_month=after["free_last_month"],
+                vending=None,
+            ),
+        )
+        debts = unit.debts.get(point_id)
+        if debts:
+            changed = tuple(
+                replace(debt, outstanding_minor=values[0], recovered_this_month_minor=values[1])
+                if (values := after["debts"].get(debt.code)) is not None
+                else debt
+                for debt in debts
+            )
+            if changed != debts:
+                unit.put("debts", point_id, changed)
+
+    def _give_back(self, life: Life) -> Event:
+        """Void what was held. Nothing was held if the module answered at once; then there is nothing to give."""
+        books.release(self.unit, life.row.id, "VOIDED")
+        point = self.unit.points.get(life.row.service_point_id)
+        if point is not None and point.vending == life.row.id:
+            self.unit.put("points", point.id, replace(point, vending=None))
+            self.done.freed = point.id
+        return Event.GIVEN_BACK
+
+    def _refuse(self, life: Life) -> None:
+        refusal = life.refusal or Refusal(Reason(life.row.reason) if life.row.reason else Reason.MODULE_SILENT)
+        life.row = replace(life.row, reason=refusal.reason.value, owed=Effect.NOTHING.value)
+        self.done.reason = refusal.reason
+        self._owe(life.row.id, life.row, refusal_message(self.shop, refusal))
+
+    # --- storing ---
+
+    def _store(self, life: Life) -> None:
+        unit, row = self.unit, life.row
+        kept: dict[str, Any] = life.split
+        if row.state == State.RECEIVED:
+            kept = {"nth": life.nth}
+        elif row.state != State.VENDED and life.split:
+            kept = {**life.split, "after": life.after}
+        row = life.row = replace(row, sale=json.dumps(kept, separators=(",", ":")) if kept else None)
+        if not life.tokens_are_stored and row.state in (State.VENDED, State.VENDING):
+            for token in life.tokens:
+                unit.insert(tables.token, _values(token))
+        if not life.is_stored:
+            unit.insert(tables.purchase, _values(row))
+            if row.state not in (State.REFUSED, State.RETURNED):
+                unit.put("recent", row.meter_id, (*unit.recent.get(row.meter_id, ()), row))
+        else:
+            unit.update(
+                UPDATE_PURCHASE,
+                (
+                    row.id,
+                    row.state,
+                    row.owed,
+                    row.reason,
+                    row.payer_id,
+                    row.station_id,
+                    row.tariff_code,
+                    row.tariff_version,
+                    row.units_tenths,
+                    row.sale,
+                    row.receipt,
+                    row.expires_at,
+                ),
+            )
+        unit.put("purchases", row.id, row)
+
+    def _owe(self, request_id: UUID, to: PurchaseRow, message: Message) -> None:
+        reply = Reply(
+            id=self.shop.world.new_id(),
+            request_id=request_id,
+            channel=to.channel,
+            peer=to.peer,
+            recipient=to.sender,
+            sender=to.destination,
+            language=to.language,
+            message=message,
+        )
+        owe(self.shop, self.unit, self.done, self.now, request_id, reply)
+
+
+def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, reply: Reply) -> None:
+    """Put a reply into the outbox, leased to this node, which sends it right after the commit."""
+    lease_until = now + timedelta(seconds=shop.settings.delivery.lease_s)
+    unit.insert(
+        tables.outbox,
+        (
+            reply.id,
+            request_id,
+            reply.channel,
+            reply.peer,
+            reply.recipient,
+            reply.sender,
+            reply.language,
+            reply.message.key,
+            json.dumps(reply.message.values, separators=(",", ":")),
+            "OWED",
+            shop.settings.gateway.node,
+            lease_until,
+            0,
+            None,
+            None,
+        ),
+    )
+    done.replies.append(reply)
+
+
+def fault_reason(error: StsError) -> Reason:
+    """Why no token could be made, as the customer is told."""
+    return _FAULTS.get(error.fault, Reason.MODULE_REFUSED)
+
+
+def refusal_message(shop: Shop, refusal: Refusal) -> Message:
+    """What a refused sender is told."""
+    return wording.refused(refusal, **shop.money())
+
+
+def sold_message(
+    shop: Shop, row: PurchaseRow, drn: str, split: Mapping[str, Any], tokens: list[TokenRow], balance_minor: int
+) -> Message:
+    """The receipt: tokens, units, money and its split."""
+    values = shop.money(
+        drn=drn,
+        amount_minor=row.amount_minor,
+        units_tenths=split["units_tenths"],
+        tokens=[{"digits": t.digits, "kind": t.kind, "units_tenths": t.units_tenths} for t in tokens],
+        energy_minor=split["energy_net_minor"],
+        vat_minor=split["energy_vat_minor"] + split["fee_vat_minor"] + split["fixed_vat_minor"],
+        charges_minor=sum(split["charges_minor"].values()),
+        debt_minor=sum(split["debts_minor"].values()),
+        fixed_minor=split["fixed_minor"] - split["fixed_vat_minor"],
+        fee_minor=split["fee_minor"] - split["fee_vat_minor"],
+        carry_minor=split["carry_out_minor"] - split["carry_in_minor"],
+        receipt=row.receipt,
+        balance_minor=balance_minor,
+    )
+    return Message("sold" if tokens else "sold_no_token", values)
+
+
+def key_of(meter: Meter) -> MeterKey:
+    """The handle of a meter's decoder key."""
+    return MeterKey(
+        drn=meter.drn,
+        iin=meter.iin,
+        supply_group=meter.supply_group,
+        key_type=meter.key_type,
+        tariff_index=meter.tariff_index,
+        key_revision=meter.key_revision,
+        key_expiry=meter.key_expiry,
+        base_date=meter.base_date,
+        ea=meter.encryption_algorithm,
+        dkga=meter.key_generation,
+    )
+
+
+def credit_request(key: MeterKey, token: TokenRow) -> CreditRequest:
+    """The module's request for a stored token: the same inputs, so the same token."""
+    return CreditRequest(key, token.subclass, token.tid, token.rnd, token.amount_field)
+
+
+def _values(row: PurchaseRow | TokenRow) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in row.__slots__)

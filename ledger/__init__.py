@@ -1,0 +1,15 @@
+"""Money, and the records money hangs on.
+
+money, reasons        amounts; every refusal, once
+accounts, entries     the chart of accounts; balanced postings of each kind of deed
+pricing               a payment divided into energy, tax, charges and debts
+tariffs_format, tariffs   tariffs as documents, and as stored
+tables, schema, migrations   all SQL tables; their version and history
+unit                  one batch in memory: what was read, what will be written
+batch, sql            its statements, set by set, for both databases
+books                 reserve, post, release, reverse: the only writer of entries
+outbox, purchases     replies owed; purchases that wait
+records, openings     customers, stations, meters, debts as first loaded; balances they bring
+trial_balance         the books as a whole, and the rules they keep
+store                 the one door to the database: group commit
+"""

@@ -1,0 +1,309 @@
+"""The statements of a batch, in their order: first everything it needs to see, then everything it has decided.
+
+No I/O here: `fill` is a generator that yields questions and is sent their rows, `writes` lists what to write; the
+stores drive both, one synchronously (SQLite), one asynchronously (PostgreSQL).
+
+Locks are taken in one order everywhere: meters with their service points (sorted), then limited balances. What must be
+fresh is read after the lock on the service point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from ledger import tables
+from ledger.sql import Insert, Read, Row, Update
+from ledger.unit import (
+    Balance,
+    DebtRow,
+    Hold,
+    Meter,
+    Need,
+    Phone,
+    Point,
+    PurchaseRow,
+    StoredRequest,
+    TokenRow,
+    Unit,
+)
+
+Question = tuple[Read, Sequence[Sequence[Any]]]
+
+
+def _columns(alias: str, names: str) -> str:
+    return " ".join(f"{alias}.{name}" for name in names.split())
+
+
+_METER = _columns(
+    "m",
+    "id drn iin service_point_id status encryption_algorithm key_generation key_type supply_group key_revision"
+    " tariff_index key_expiry base_date last_tid",
+)
+_POINT = _columns(
+    "s",
+    "id customer_id tariff_code counter_month month_units_tenths fixed_through_month fixed_through_date"
+    " fixed_shortfall_minor carry_minor free_kwh_per_month free_last_month vending",
+)
+_PURCHASE = _columns("p", " ".join(column.name for column in tables.purchase.columns))
+_TOKEN = _columns("t", " ".join(column.name for column in tables.token.columns))
+READ_STAMP = Read({"x": tables.stamp}, "x.value", "FROM stamp x WHERE x.name {in0:text}")
+READ_TARIFFS = Read({"t": tables.tariff}, "t.code t.head", "FROM tariff t")
+READ_TARIFF_VERSIONS = Read(
+    {"v": tables.tariff_version},
+    "v.tariff_code v.effective_from v.rules",
+    "FROM tariff_version v ORDER BY v.tariff_code, v.effective_from",
+)
+READ_METERS = Read(
+    {"m": tables.meter},
+    _METER,
+    "FROM meter m WHERE m.id IN (SELECT m1.id FROM meter m1 WHERE m1.drn {in0:text} "
+    "UNION ALL SELECT m2.id FROM phone f JOIN service_point s2 ON s2.customer_id = f.customer_id "
+    "JOIN meter m2 ON m2.service_point_id = s2.id WHERE f.msisdn {in1:text} "
+    "UNION ALL SELECT p.meter_id FROM purchase p WHERE p.id {in2:uuid}) ORDER BY m.id {lock:m}",
+)
+READ_POINTS = Read(
+    {"s": tables.service_point}, _POINT, "FROM service_point s WHERE s.id {in0:uuid} ORDER BY s.id {lock:s}"
+)
+READ_DEBTS = Read(
+    {"d": tables.debt},
+    _columns(
+        "d",
+        "id service_point_id code kind priority mode outstanding_minor instalment_minor percent status"
+        " recovered_this_month_minor",
+    ),
+    "FROM debt d WHERE d.service_point_id {in0:uuid} ORDER BY d.priority, d.code",
+)
+READ_REQUESTS = Read(
+    {"r": tables.request}, "r.idem_key r.id r.fingerprint", "FROM request r WHERE r.idem_key {in0:text}"
+)
+READ_PHONES = Read(
+    {"f": tables.phone, "c": tables.customer, "n": tables.station},
+    "f.msisdn f.language f.notices_stopped_at f.customer_id c.language c.wallet_id"
+    " f.station_id n.code n.account_id n.commission_percent n.supply_groups",
+    "FROM phone f LEFT JOIN customer c ON c.id = f.customer_id LEFT JOIN station n ON n.id = f.station_id "
+    "WHERE f.msisdn {in0:text}",
+)
+READ_BALANCES = Read(
+    {"b": tables.limited_balance},
+    "b.account_id b.posted_minor b.pending_minor b.floor_minor",
+    "FROM limited_balance b WHERE b.account_id {in0:uuid}",
+)
+READ_PURCHASES = Read({"p": tables.purchase}, _PURCHASE, "FROM purchase p WHERE p.id {in0:uuid}")
+READ_HOLDS = Read(
+    {"h": tables.hold},
+    "h.purchase_id h.account_id h.amount_minor h.state h.expires_at",
+    "FROM hold h WHERE h.purchase_id {in0:uuid}",
+)
+READ_TOKENS = Read(
+    {"t": tables.token}, _TOKEN, "FROM token t WHERE t.purchase_id {in0:uuid} ORDER BY t.purchase_id, t.seq"
+)
+READ_RECENT = Read(
+    {"p": tables.purchase},
+    _PURCHASE,
+    "FROM purchase p WHERE p.meter_id {in0:uuid} AND p.id > {one1:uuid} ORDER BY p.id",
+)
+READ_LAST = Read(
+    {"p": tables.purchase},
+    _PURCHASE,
+    "FROM meter m JOIN purchase p ON p.id = (SELECT q.id FROM purchase q JOIN token t ON t.purchase_id = q.id "
+    "WHERE q.meter_id = m.id AND q.state IN ('VENDED', 'DELIVERED') ORDER BY q.id DESC LIMIT 1) "
+    "WHERE m.id {in0:uuid}",
+)
+READ_POSTINGS = Read(
+    {"l": tables.posting},
+    "l.txn_id l.account_id l.amount_minor",
+    "FROM posting l WHERE l.txn_id {in0:uuid} ORDER BY l.leg",
+)
+READ_REVERSALS = Read({"x": tables.txn}, "x.reverses x.id", "FROM txn x WHERE x.reverses {in0:uuid}")
+
+INSERTS = {
+    table: Insert(table)
+    for table in (
+        tables.request,
+        tables.purchase,
+        tables.token,
+        tables.txn,
+        tables.posting,
+        tables.hold,
+        tables.outbox,
+        tables.phone,
+    )
+}
+
+_SET_POINT = (
+    "counter_month month_units_tenths fixed_through_month fixed_through_date fixed_shortfall_minor carry_minor"
+    " free_last_month vending"
+)
+UPDATE_METER = Update(tables.meter, "id", "last_tid", "last_tid = {last_tid}")
+UPDATE_POINT = Update(
+    tables.service_point, "id", _SET_POINT, ", ".join(f"{name} = {{{name}}}" for name in _SET_POINT.split())
+)
+UPDATE_DEBT = Update(
+    tables.debt,
+    "id",
+    "outstanding_minor recovered_this_month_minor",
+    "outstanding_minor = {outstanding_minor}, recovered_this_month_minor = {recovered_this_month_minor}",
+)
+# A balance may always rise; it may fall only as far as its floor, whatever has happened since it was read.
+UPDATE_BALANCE = Update(
+    tables.limited_balance,
+    "account_id",
+    "posted_minor pending_minor",
+    "posted_minor = limited_balance.posted_minor + {posted_minor}, "
+    "pending_minor = limited_balance.pending_minor + {pending_minor}",
+    "(limited_balance.posted_minor + {posted_minor} - limited_balance.pending_minor - {pending_minor} >= floor_minor "
+    "OR {posted_minor} - {pending_minor} >= 0)",
+)
+_SET_PURCHASE = "state owed reason payer_id station_id tariff_code tariff_version units_tenths sale receipt"
+UPDATE_PURCHASE = Update(
+    tables.purchase,
+    "id",
+    f"{_SET_PURCHASE} expires_at",
+    ", ".join(f"{name} = {{{name}}}" for name in f"{_SET_PURCHASE} expires_at".split()),
+)
+FILL_TOKEN = Update(tables.token, "purchase_id seq", "digits", "digits = {digits}", "token.digits IS NULL")
+END_HOLD = Update(tables.hold, "purchase_id", "state", "state = {state}", "hold.state = 'PENDING'")
+END_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "state detail ended_at",
+    "state = {state}, detail = {detail}, ended_at = {ended_at}, attempts = attempts + 1",
+    loose=True,
+)
+POSTPONE_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "lease_until detail",
+    "lease_until = {lease_until}, detail = {detail}, attempts = attempts + 1",
+    "outbox.state = 'OWED'",
+    loose=True,
+)
+# What a confirmed reply does to its purchase: REPLY_CONFIRMED in the table of purchase states (a test compares).
+CONFIRM_PURCHASE = Update(
+    tables.purchase,
+    "id",
+    "state",
+    "state = {state}, owed = 'NOTHING'",
+    "purchase.state = 'VENDED'",
+    loose=True,
+)
+SET_LANGUAGE = Update(tables.phone, "msisdn", "language", "language = {language}")
+SET_NOTICES = Update(tables.phone, "msisdn", "notices_stopped_at", "notices_stopped_at = {notices_stopped_at}")
+
+
+def _unique(keys: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(keys))
+
+
+def fill(need: Need) -> Generator[Question, list[Row], Unit]:
+    """Ask for everything in `need`, and return the unit that holds it."""
+    unit = Unit()
+    if need.meters or need.saved_meters_of or need.purchases:
+        rows = yield READ_METERS, [_unique(need.meters), _unique(need.saved_meters_of), _unique(need.purchases)]
+        for row in rows:
+            meter = Meter(*row)
+            unit.meters[meter.drn] = unit.meters_by_id[meter.id] = meter
+        point_ids = _unique(m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
+        if point_ids:
+            rows = yield READ_POINTS, [point_ids]
+            unit.points = {row[0]: Point(*row) for row in rows}
+            debts: dict[UUID, list[DebtRow]] = {}
+            for row in (yield READ_DEBTS, [point_ids]):
+                debts.setdefault(row[1], []).append(DebtRow(*row))
+            unit.debts = {point: tuple(several) for point, several in debts.items()}
+            for meter in unit.meters.values():
+                point = unit.points.get(meter.service_point_id) if meter.service_point_id else None
+                if point is not None and meter.status == "INSTALLED":
+                    unit.saved_meters.setdefault(point.customer_id, []).append(meter.drn)
+        meter_ids = [meter.id for meter in unit.meters.values()]
+        if need.since is not None and meter_ids:
+            recent: dict[UUID, list[PurchaseRow]] = {}
+            for row in (yield READ_RECENT, [meter_ids, [need.since]]):
+                recent.setdefault(row[1], []).append(PurchaseRow(*row))
+            unit.recent = {meter_id: tuple(several) for meter_id, several in recent.items()}
+        if need.last_tokens and meter_ids:
+            unit.last_purchases = {row[1]: PurchaseRow(*row) for row in (yield READ_LAST, [meter_ids])}
+    if need.requests:
+        rows = yield READ_REQUESTS, [_unique(need.requests)]
+        unit.requests = {row[0]: StoredRequest(*row) for row in rows}
+    if need.purchases:
+        ids = _unique(need.purchases)
+        unit.purchases = {row[0]: PurchaseRow(*row) for row in (yield READ_PURCHASES, [ids])}
+        unit.holds = {row[0]: Hold(*row) for row in (yield READ_HOLDS, [ids])}
+    msisdns = _unique([*need.phones, *(purchase.sender for purchase in unit.purchases.values())])
+    if msisdns:
+        unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
+    wanted = _unique([*need.purchases, *(purchase.id for purchase in unit.last_purchases.values())])
+    if wanted:
+        several_tokens: dict[UUID, list[TokenRow]] = {}
+        for row in (yield READ_TOKENS, [wanted]):
+            several_tokens.setdefault(row[0], []).append(TokenRow(*row))
+        unit.tokens = {purchase: tuple(several) for purchase, several in several_tokens.items()}
+    if need.transactions:
+        ids = _unique(need.transactions)
+        legs: dict[UUID, list[tuple[UUID, int]]] = {}
+        for txn_id, account, amount in (yield READ_POSTINGS, [ids]):
+            legs.setdefault(txn_id, []).append((account, amount))
+        unit.postings = {txn_id: tuple(several) for txn_id, several in legs.items()}
+        unit.reversals = {row[0]: row[1] for row in (yield READ_REVERSALS, [ids])}
+    accounts = _unique(
+        [
+            *need.accounts,
+            *(phone.wallet_id for phone in unit.phones.values() if phone.wallet_id is not None),
+            *(phone.station_account_id for phone in unit.phones.values() if phone.station_account_id is not None),
+            *(purchase.payer_id for purchase in unit.purchases.values() if purchase.payer_id is not None),
+            *(account for several in unit.postings.values() for account, _ in several),
+        ]
+    )
+    if accounts:
+        for account, posted, pending, floor in (yield READ_BALANCES, [accounts]):
+            unit.balances[account] = Balance(posted, pending, floor)
+        unit.balances_read = dict(unit.balances)
+    return unit
+
+
+def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
+    """What the unit's deeds owe the database, in the order of the locks."""
+    for table, insert in INSERTS.items():
+        if rows := unit.inserts.get(table):
+            yield insert, rows
+    if meters := unit.changed("meters"):
+        yield UPDATE_METER, [(meter.id, meter.last_tid) for meter in sorted(meters, key=lambda m: m.id)]
+    if points := unit.changed("points"):
+        yield (
+            UPDATE_POINT,
+            [
+                (
+                    point.id,
+                    point.counter_month,
+                    point.month_units_tenths,
+                    point.fixed_through_month,
+                    point.fixed_through_date,
+                    point.fixed_shortfall_minor,
+                    point.carry_minor,
+                    point.free_last_month,
+                    point.vending,
+                )
+                for point in sorted(points, key=lambda p: p.id)
+            ],
+        )
+    if debts := [debt for several in unit.changed("debts") for debt in several]:
+        yield (
+            UPDATE_DEBT,
+            [
+                (debt.id, debt.outstanding_minor, debt.recovered_this_month_minor)
+                for debt in sorted(debts, key=lambda d: d.id)
+            ],
+        )
+    for update, rows in unit.updates.items():
+        if rows:
+            yield update, rows
+    moved = [
+        (account, balance.posted_minor - read.posted_minor, balance.pending_minor - read.pending_minor)
+        for account, read in unit.balances_read.items()
+        if (balance := unit.balances[account]) != read
+    ]
+    if moved:
+        yield UPDATE_BALANCE, sorted(moved)

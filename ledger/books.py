@@ -1,0 +1,109 @@
+"""Money in the books: reserve, post, void, reverse. The only writer of transactions, postings and holds.
+
+Functions of the batch they are handed (`ledger/unit.py`); they never commit. What was written is never edited or
+deleted: a mistake is reversed by a new transaction that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from ledger import tables
+from ledger.batch import END_HOLD
+from ledger.entries import Posting, balanced, reversed_of
+from ledger.unit import Hold, Unit
+
+
+class Overdrawn(Exception):
+    """A limited account has too little; nothing was moved."""
+
+    def __init__(self, account: UUID, available_minor: int) -> None:
+        super().__init__("the account has too little")
+        self.account = account
+        self.available_minor = available_minor
+
+
+class AlreadyReversed(Exception):
+    """The transaction has been reversed before; `by` is the one that did it."""
+
+    def __init__(self, by: UUID) -> None:
+        super().__init__(f"already reversed by {by}")
+        self.by = by
+
+
+def require(unit: Unit, account: UUID, amount_minor: int) -> None:
+    """Raise Overdrawn unless this much could be taken from the limited account now."""
+    available = unit.balances[account].available_minor
+    if amount_minor > available:
+        raise Overdrawn(account, available)
+
+
+def post(
+    unit: Unit,
+    txn_id: UUID,
+    kind: str,
+    postings: Sequence[Posting],
+    *,
+    limited: Sequence[UUID],
+    business_date: date,
+    recorded_at: datetime,
+    purchase_id: UUID | None = None,
+    reverses: UUID | None = None,
+) -> None:
+    """Record one balanced transaction. `limited` names its accounts that have a floor; all of them were read.
+
+    Raises Overdrawn before anything is written.
+    """
+    legs = balanced(postings)
+    for account in limited:
+        require(unit, account, -sum(amount for of, amount in legs if of == account))
+    unit.insert(tables.txn, (txn_id, kind, purchase_id, reverses, business_date, recorded_at))
+    for leg, (account, amount) in enumerate(legs):
+        unit.insert(tables.posting, (txn_id, leg, account, amount))
+        if account in limited:
+            unit.move(account, amount, 0)
+
+
+def reserve(unit: Unit, purchase_id: UUID, account: UUID, amount_minor: int, expires_at: datetime) -> None:
+    """Hold money for a purchase until it is posted or voided, at the latest at `expires_at`. Raises Overdrawn."""
+    require(unit, account, amount_minor)
+    unit.move(account, 0, amount_minor)
+    unit.put("holds", purchase_id, Hold(purchase_id, account, amount_minor, "PENDING", expires_at))
+    unit.insert(tables.hold, (purchase_id, account, amount_minor, "PENDING", expires_at))
+
+
+def release(unit: Unit, purchase_id: UUID, state: str) -> bool:
+    """End a purchase's hold as POSTED (its transaction follows) or VOIDED; False if it has none that is pending."""
+    assert state in ("POSTED", "VOIDED")
+    hold = unit.holds.get(purchase_id)
+    if hold is None or hold.state != "PENDING":
+        return False
+    unit.move(hold.account_id, 0, -hold.amount_minor)
+    unit.put("holds", purchase_id, Hold(purchase_id, hold.account_id, hold.amount_minor, state, hold.expires_at))
+    unit.update(END_HOLD, (purchase_id, state))
+    return True
+
+
+def reverse(unit: Unit, txn_id: UUID, original: UUID, *, kind: str, business_date: date, recorded_at: datetime) -> None:
+    """Undo a transaction by a new one that names it. Its postings were read (`Need.transactions`).
+
+    Raises AlreadyReversed, or Overdrawn if a limited account no longer has what it was given.
+    """
+    by = unit.reversals.get(original)
+    if by is not None:
+        raise AlreadyReversed(by)
+    postings = reversed_of(unit.postings[original])
+    limited = [account for account, _ in postings if account in unit.balances]
+    post(
+        unit,
+        txn_id,
+        kind,
+        postings,
+        limited=limited,
+        business_date=business_date,
+        recorded_at=recorded_at,
+        reverses=original,
+    )
+    unit.put("reversals", original, txn_id)

@@ -1,0 +1,67 @@
+"""Balanced sets of postings: what each kind of deed posts. Pure.
+
+A posting is (account id, signed minor units), credits positive. Every function here returns postings that sum to
+zero, without zero legs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from ledger.accounts import id_of
+
+Posting = tuple[UUID, int]
+
+
+def balanced(legs: Iterable[Posting]) -> tuple[Posting, ...]:
+    """The legs without zeros; fewer than two, or a sum that is not zero, is a bug."""
+    postings = tuple(leg for leg in legs if leg[1] != 0)
+    assert len(postings) >= 2, "a transaction has at least two postings"
+    assert sum(amount for _, amount in postings) == 0, "postings do not sum to zero"
+    return postings
+
+
+def sale(
+    *,
+    payer: UUID,
+    tendered_minor: int,
+    tariff_code: str,
+    energy_net_minor: int,
+    vat_minor: int,
+    charges_minor: Mapping[str, int],
+    fee_net_minor: int,
+    fixed_net_minor: int,
+    debts_minor: int,
+    carry_minor: int,
+    commission_minor: int = 0,
+    station_code: str = "",
+) -> tuple[Posting, ...]:
+    """A purchase: the payer's money to revenue, tax, levies, arrears and carry (may be negative: carry used up).
+
+    A commission is earned beside it: an expense, owed to the station.
+    """
+    legs = [
+        (payer, -tendered_minor),
+        (id_of(f"energy:{tariff_code}"), energy_net_minor),
+        (id_of("tax:vat"), vat_minor),
+        *((id_of(f"levy:{code}"), amount) for code, amount in charges_minor.items()),
+        (id_of("fee:channels"), fee_net_minor),
+        (id_of("fixed:charges"), fixed_net_minor),
+        (id_of("receivable:arrears"), debts_minor),
+        (id_of("carry:customers"), carry_minor),
+    ]
+    if commission_minor:
+        legs.append((id_of("expense:commission"), -commission_minor))
+        legs.append((id_of(f"commission:{station_code}"), commission_minor))
+    return balanced(legs)
+
+
+def opening(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """A balance that an account brings along when its records are first loaded."""
+    return balanced([(account, amount_minor), (id_of("opening:balances"), -amount_minor)])
+
+
+def reversed_of(postings: Iterable[Posting]) -> tuple[Posting, ...]:
+    """The postings that undo these."""
+    return balanced((account, -amount) for account, amount in postings)

@@ -1,0 +1,54 @@
+"""Balances that accounts bring along when their records are first loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID, uuid5
+
+from ledger import books, entries
+from ledger.accounts import id_of, kind_of
+from ledger.unit import Need, Unit
+
+_NAMESPACE = UUID("0d3a4d6b-5f0c-5a53-9a0b-9a2c3f7d1e55")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Bring a balance in, once; a second time changes nothing. True if it was posted now.
+
+    `name` says what balance it is, for ever: "wallet:A100001", "debt:DB-0001". `amount_minor` is signed, credits
+    positive.
+    """
+
+    name: str
+    account_code: str
+    amount_minor: int
+    business_date: date
+    recorded_at: datetime
+
+    def need(self, need: Need) -> None:
+        need.accounts.append(id_of(self.account_code))
+        need.transactions.append(self._txn_id)
+
+    def decide(self, unit: Unit) -> bool:
+        account = id_of(self.account_code)
+        if self._txn_id in unit.postings:
+            return False
+        limited = kind_of(self.account_code).limited
+        if limited and account not in unit.balances:
+            raise KeyError(f"no account {self.account_code}")
+        books.post(
+            unit,
+            self._txn_id,
+            "opening",
+            entries.opening(account, self.amount_minor),
+            limited=(account,) if limited else (),
+            business_date=self.business_date,
+            recorded_at=self.recorded_at,
+        )
+        return True
+
+    @property
+    def _txn_id(self) -> UUID:
+        return uuid5(_NAMESPACE, self.name)

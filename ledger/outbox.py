@@ -1,0 +1,92 @@
+"""Replies owed: stored with the deed that owes them, marked when they are taken, claimed again when they were not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ledger import tables
+from ledger.batch import CONFIRM_PURCHASE, END_OUTBOX, POSTPONE_OUTBOX
+from ledger.unit import Need, OutboxRow, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A reply is done with: SENT (its peer has taken it) or DEAD (never will)."""
+
+    outbox_id: UUID
+    request_id: UUID
+    state: str
+    purchase_state: str  # what a vended purchase becomes when its reply is confirmed
+    detail: str
+    at: datetime
+
+    def need(self, need: Need) -> None:
+        pass  # the marks stand by themselves
+
+    def decide(self, unit: Unit) -> None:
+        unit.update(END_OUTBOX, (self.outbox_id, self.state, self.detail or None, self.at))
+        if self.state == "SENT":
+            unit.update(CONFIRM_PURCHASE, (self.request_id, self.purchase_state))
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """A reply could not be sent now; its lease runs until it shall be tried again."""
+
+    outbox_id: UUID
+    lease_until: datetime
+    detail: str
+
+    def need(self, need: Need) -> None:
+        pass  # the marks stand by themselves
+
+    def decide(self, unit: Unit) -> None:
+        unit.update(POSTPONE_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
+
+
+def release(connection: sa.Connection, *, owner: str, now: datetime) -> int:
+    """End this node's own leases, which its stop has left behind; how many."""
+    o = tables.outbox
+    own = sa.and_(o.c.state == "OWED", o.c.owner == owner, o.c.lease_until > now)
+    return connection.execute(o.update().where(own).values(lease_until=now)).rowcount
+
+
+def claim(
+    connection: sa.Connection,
+    *,
+    owner: str,
+    channels: Sequence[str],
+    now: datetime,
+    lease_until: datetime,
+    at_most: int,
+) -> list[OutboxRow]:
+    """Take over replies whose lease has run out."""
+    o = tables.outbox
+    chosen = (
+        sa.select(o.c.id)
+        .where(o.c.state == "OWED", o.c.channel.in_(channels), o.c.lease_until <= now)
+        .order_by(o.c.lease_until)
+        .limit(at_most)
+        .with_for_update(skip_locked=True)
+    )
+    ids = connection.execute(chosen).scalars().all()
+    if not ids:
+        return []
+    connection.execute(o.update().where(o.c.id.in_(ids)).values(owner=owner, lease_until=lease_until))
+    rows = connection.execute(sa.select(o).where(o.c.id.in_(ids)).order_by(o.c.id))
+    return [OutboxRow(*row) for row in rows]
+
+
+def owed(connection: sa.Connection, *, count_to: int = 100_000) -> tuple[int, UUID | None]:
+    """How many replies are owed, at most `count_to`, and the id (a UUIDv7, so its time) of the oldest."""
+    o = tables.outbox
+    some = sa.select(o.c.id).where(o.c.state == "OWED").limit(count_to).subquery()
+    # PostgreSQL before 18 has no min() of a uuid; the few rows that are owed sort quickly.
+    oldest = sa.select(some.c.id).order_by(some.c.id).limit(1)
+    count = int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+    return count, connection.execute(oldest).scalar_one_or_none()

@@ -1,0 +1,105 @@
+"""Every reason for which the product says no, once. Pure.
+
+A member's value is stored, is the key of its text in the language files (in lower case), and is what a
+partner sees. Wire codes are not here: each channel has a table of its own, and a test compares it with this list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any
+
+
+class DoneBy(Enum):
+    """Whose doing a refusal is: it decides who is told and who is alarmed."""
+
+    CUSTOMER = "customer"
+    PARTNER = "partner"
+    US = "us"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a reason: whose doing it is, and whether the same request may succeed later."""
+
+    done_by: DoneBy
+    later: bool
+
+
+class Reason(StrEnum):
+    """Why a request was refused."""
+
+    UNREADABLE = "UNREADABLE"
+    METER_INVALID = "METER_INVALID"
+    METER_UNKNOWN = "METER_UNKNOWN"
+    METER_BLOCKED = "METER_BLOCKED"
+    METER_NEEDED = "METER_NEEDED"
+    TWO_METERS = "TWO_METERS"
+    AMOUNT_NEEDED = "AMOUNT_NEEDED"
+    AMOUNT_UNREADABLE = "AMOUNT_UNREADABLE"
+    AMOUNT_MIN = "AMOUNT_MIN"
+    AMOUNT_MAX = "AMOUNT_MAX"
+    PAYER_UNKNOWN = "PAYER_UNKNOWN"
+    FUNDS_SHORT = "FUNDS_SHORT"
+    STATION_CREDIT_SPENT = "STATION_CREDIT_SPENT"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    JUST_BOUGHT = "JUST_BOUGHT"
+    DUPLICATE_DIFFERS = "DUPLICATE_DIFFERS"
+    NO_TOKEN_YET = "NO_TOKEN_YET"
+    NOT_YOUR_METER = "NOT_YOUR_METER"
+    VOUCHERS_NOT_TAKEN = "VOUCHERS_NOT_TAKEN"
+    LANGUAGE_UNKNOWN = "LANGUAGE_UNKNOWN"
+    TARIFF_MISSING = "TARIFF_MISSING"
+    METER_KEY_ENDED = "METER_KEY_ENDED"
+    TOKENS_TOO_FAST = "TOKENS_TOO_FAST"
+    KEY_MISSING = "KEY_MISSING"
+    MODULE_REFUSED = "MODULE_REFUSED"
+    MODULE_SILENT = "MODULE_SILENT"
+    BUSY = "BUSY"
+    INTERNAL = "INTERNAL"
+
+
+_CUSTOMER, _PARTNER, _US = DoneBy.CUSTOMER, DoneBy.PARTNER, DoneBy.US
+
+# fmt: off
+ABOUT: dict[Reason, About] = {
+    Reason.UNREADABLE:           About(_CUSTOMER, later=False),
+    Reason.METER_INVALID:        About(_CUSTOMER, later=False),  # wrong length or check digit
+    Reason.METER_UNKNOWN:        About(_CUSTOMER, later=False),
+    Reason.METER_BLOCKED:        About(_US,       later=False),  # any status but INSTALLED
+    Reason.METER_NEEDED:         About(_CUSTOMER, later=False),  # no saved meter, or several
+    Reason.TWO_METERS:           About(_CUSTOMER, later=False),
+    Reason.AMOUNT_NEEDED:        About(_CUSTOMER, later=False),
+    Reason.AMOUNT_UNREADABLE:    About(_CUSTOMER, later=False),
+    Reason.AMOUNT_MIN:           About(_CUSTOMER, later=False),
+    Reason.AMOUNT_MAX:           About(_CUSTOMER, later=False),
+    Reason.PAYER_UNKNOWN:        About(_CUSTOMER, later=True),   # a phone without wallet or float
+    Reason.FUNDS_SHORT:          About(_CUSTOMER, later=True),
+    Reason.STATION_CREDIT_SPENT: About(_PARTNER,  later=True),
+    Reason.NOT_PERMITTED:        About(_PARTNER,  later=False),  # the station may not sell for this supply group
+    Reason.JUST_BOUGHT:          About(_CUSTOMER, later=True),   # same sender, meter and amount a moment ago
+    Reason.DUPLICATE_DIFFERS:    About(_PARTNER,  later=False),  # same reference, other content
+    Reason.NO_TOKEN_YET:         About(_CUSTOMER, later=True),
+    Reason.NOT_YOUR_METER:       About(_CUSTOMER, later=False),  # a token is repeated to its buyer and its owner only
+    Reason.VOUCHERS_NOT_TAKEN:   About(_CUSTOMER, later=False),
+    Reason.LANGUAGE_UNKNOWN:     About(_CUSTOMER, later=False),
+    Reason.TARIFF_MISSING:       About(_US,       later=True),   # no tariff version covers this moment
+    Reason.METER_KEY_ENDED:      About(_US,       later=False),  # base date or key of the meter has run out
+    Reason.TOKENS_TOO_FAST:      About(_CUSTOMER, later=True),   # token identifiers would run too far ahead
+    Reason.KEY_MISSING:          About(_US,       later=True),   # no vending key loaded for the supply group
+    Reason.MODULE_REFUSED:       About(_US,       later=False),
+    Reason.MODULE_SILENT:        About(_US,       later=True),
+    Reason.BUSY:                 About(_US,       later=True),
+    Reason.INTERNAL:             About(_US,       later=True),
+}
+# fmt: on
+
+
+class Refusal(Exception):
+    """The rules say no. Carries the reason and the values its text may show; never a secret."""
+
+    def __init__(self, reason: Reason, **values: Any) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.values = values

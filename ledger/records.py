@@ -1,0 +1,118 @@
+"""Customers, phones, stations, service points, meters and debts as stored, and how they first get there.
+
+Functions of the SQL transaction they are handed; they never commit. Loading the same record twice changes nothing;
+a record that is there already is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ledger import tables
+from ledger.accounts import id_of, kind_of
+
+# What the chart needs whoever the customers are.
+SYSTEM_ACCOUNTS = (
+    "tax:vat",
+    "fee:channels",
+    "fixed:charges",
+    "receivable:arrears",
+    "carry:customers",
+    "expense:commission",
+    "clearing:bank",
+    "opening:balances",
+)
+
+_ROWS_A_STATEMENT = 500  # both databases take some 32,000 parameters a statement
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> int:
+    """Insert the rows whose `key` is not there yet; how many were."""
+    dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    done = 0
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        part = [dict(row) for row in rows[start : start + _ROWS_A_STATEMENT]]
+        statement = dialect(table).values(part).on_conflict_do_nothing(index_elements=[key])
+        done += connection.execute(statement).rowcount
+    return done
+
+
+def ensure_accounts(
+    connection: sa.Connection, codes: Iterable[str], currency: str, floors_minor: Mapping[str, int] | None = None
+) -> None:
+    """Have these accounts in the chart; limited ones with a balance of zero and the floor given (else 0)."""
+    wanted = list(dict.fromkeys(codes))
+    insert_new(
+        connection,
+        tables.account,
+        [{"id": id_of(code), "code": code, "kind": code.partition(":")[0], "currency": currency} for code in wanted],
+        key="id",
+    )
+    insert_new(
+        connection,
+        tables.limited_balance,
+        [
+            {
+                "account_id": id_of(code),
+                "posted_minor": 0,
+                "pending_minor": 0,
+                "floor_minor": (floors_minor or {}).get(code, 0),
+            }
+            for code in wanted
+            if kind_of(code).limited
+        ],
+        key="account_id",
+    )
+
+
+def customers(connection: sa.Connection, rows: Sequence[Mapping[str, Any]], currency: str) -> int:
+    """Customers (columns of the table but `wallet_id`), each with an empty wallet."""
+    ensure_accounts(connection, [f"wallet:{row['account_no']}" for row in rows], currency)
+    ready = [{**row, "wallet_id": id_of(f"wallet:{row['account_no']}")} for row in rows]
+    return insert_new(connection, tables.customer, ready, key="account_no")
+
+
+def stations(connection: sa.Connection, rows: Sequence[Mapping[str, Any]], currency: str) -> int:
+    """Stations (columns of the table but `account_id`, and `credit_limit_minor`), each with its account.
+
+    A PREPAID station sells from its deposit, a CREDIT one until it owes its limit.
+    """
+    ready, floors = [], {}
+    for row in rows:
+        prepaid = row["funding"] == "PREPAID"
+        code = f"{'float' if prepaid else 'owed'}:{row['code']}"
+        floors[code] = 0 if prepaid else -int(row["credit_limit_minor"])
+        floors[f"commission:{row['code']}"] = 0
+        kept = {key: value for key, value in row.items() if key != "credit_limit_minor"}
+        ready.append({**kept, "account_id": id_of(code)})
+    ensure_accounts(connection, floors, currency, floors)
+    return insert_new(connection, tables.station, ready, key="code")
+
+
+def phones(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Phones, by MSISDN, with their customer or station."""
+    return insert_new(connection, tables.phone, rows, key="msisdn")
+
+
+def service_points(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Service points with their counters."""
+    return insert_new(connection, tables.service_point, rows, key="code")
+
+
+def meters(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Meters, by meter number."""
+    return insert_new(connection, tables.meter, rows, key="drn")
+
+
+def debts(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Debts, by code."""
+    return insert_new(connection, tables.debt, rows, key="code")
+
+
+def ids(connection: sa.Connection, table: sa.Table, key: str) -> dict[str, Any]:
+    """The ids of a table's rows by one of its columns; for loading, not for the purchase path."""
+    return {row[0]: row[1] for row in connection.execute(sa.select(table.c[key], table.c.id))}

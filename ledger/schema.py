@@ -1,0 +1,58 @@
+"""The version of the database's schema: which one it has, which one this program knows, and the way between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+
+class DatabaseVersion(Exception):
+    """The schema is not the one this program knows; the message says what to do."""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def known() -> tuple[list[str], str]:
+    """Every version this program knows, oldest first, and the newest of them."""
+    scripts = ScriptDirectory.from_config(_config())
+    versions = [script.revision for script in scripts.walk_revisions()][::-1]
+    return versions, versions[-1]
+
+
+def current(connection: sa.Connection) -> str | None:
+    """The version of the database, or None if it is empty."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_current(connection: sa.Connection) -> None:
+    """Refuse, with advice, a database that is empty, older, or newer than this program."""
+    versions, newest = known()
+    found = current(connection)
+    if found == newest:
+        return
+    if found is None:
+        raise DatabaseVersion("the database is empty: run `prepaid migrate` first")
+    if found in versions:
+        raise DatabaseVersion(f"the database has version {found}, this program {newest}: run `prepaid migrate`")
+    raise DatabaseVersion(f"the database has version {found}, which is newer than this program's {newest}: refused")
+
+
+def upgrade(connection: sa.Connection) -> tuple[str | None, str]:
+    """Migrate to the newest version; the versions before and after."""
+    versions, newest = known()
+    found = current(connection)
+    if found is not None and found not in versions:
+        raise DatabaseVersion(f"the database has version {found}, which is newer than this program's {newest}: refused")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return found, newest

@@ -1,0 +1,86 @@
+"""The trial balance, and the invariants that hold after any history. Functions of a connection; they only read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ledger import tables
+from ledger.accounts import Side, kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One account: its code and its balance, on the side where it stands."""
+
+    code: str
+    debit_minor: int
+    credit_minor: int
+
+
+def trial_balance(connection: sa.Connection) -> list[Line]:
+    """Every account that was posted to, in the order of the chart; the two columns have equal sums."""
+    p, a = tables.posting, tables.account
+    total = sa.func.sum(p.c.amount_minor)
+    rows = connection.execute(
+        sa.select(a.c.code, total).join_from(p, a, p.c.account_id == a.c.id, isouter=True).group_by(a.c.code)
+    )
+    lines = []
+    for code, amount in rows:
+        amount = int(amount)
+        lines.append(Line(code or "(not in the chart)", max(0, -amount), max(0, amount)))
+    return sorted(lines, key=lambda line: (_is_credit(line.code), line.code))
+
+
+def _is_credit(code: str) -> bool:
+    return code[0] != "(" and kind_of(code).side is Side.CREDIT
+
+
+# Each gives rows only where something is wrong (ledger rules I1 to I5).
+_INVARIANTS: dict[str, str] = {
+    "a transaction's postings do not sum to zero": """
+        SELECT txn_id FROM posting GROUP BY txn_id HAVING sum(amount_minor) <> 0 OR count(*) < 2""",
+    "a transaction has no postings": """
+        SELECT id FROM txn WHERE NOT EXISTS (SELECT 1 FROM posting WHERE posting.txn_id = txn.id)""",
+    "a posting has no transaction": """
+        SELECT txn_id FROM posting WHERE NOT EXISTS (SELECT 1 FROM txn WHERE txn.id = posting.txn_id)""",
+    "a limited balance is not the sum of its postings": """
+        SELECT account_id FROM limited_balance b WHERE posted_minor <>
+        (SELECT coalesce(sum(amount_minor), 0) FROM posting p WHERE p.account_id = b.account_id)""",
+    "a limited balance's pending part is not the sum of its holds": """
+        SELECT account_id FROM limited_balance b WHERE pending_minor <>
+        (SELECT coalesce(sum(amount_minor), 0) FROM hold h
+         WHERE h.account_id = b.account_id AND h.state = 'PENDING')""",
+    "a limited balance is below its floor": """
+        SELECT account_id FROM limited_balance WHERE posted_minor - pending_minor < floor_minor""",
+    "a vended purchase has not exactly one transaction": """
+        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND
+        (SELECT count(*) FROM txn WHERE txn.purchase_id = purchase.id AND txn.kind = 'sale') <> 1""",
+    "a sale belongs to a purchase that was not vended": """
+        SELECT txn.id FROM txn JOIN purchase p ON p.id = txn.purchase_id
+        WHERE txn.kind = 'sale' AND p.state NOT IN ('VENDED', 'DELIVERED')""",
+    "a vended purchase has energy and no token": """
+        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND units_tenths > 0 AND
+        (SELECT count(*) FROM token t WHERE t.purchase_id = purchase.id AND t.kind = 'credit' AND t.digits IS NOT NULL)
+        <> 1""",
+    "a token was made for a purchase that was not vended": """
+        SELECT t.purchase_id FROM token t JOIN purchase p ON p.id = t.purchase_id
+        WHERE t.digits IS NOT NULL AND p.state NOT IN ('VENDED', 'DELIVERED')""",
+    "a vended purchase has no reply": """
+        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND
+        NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = purchase.id)""",
+    "a service point waits for a purchase that has ended": """
+        SELECT s.id FROM service_point s JOIN purchase p ON p.id = s.vending
+        WHERE p.state NOT IN ('VENDING', 'CANCELLING', 'RETURNING')""",
+}
+
+
+def broken_invariants(connection: sa.Connection) -> list[str]:
+    """What is wrong with the books: one sentence and a count for each broken rule; empty when all is well."""
+    broken = []
+    for sentence, query in _INVARIANTS.items():
+        count = len(connection.execute(sa.text(query)).fetchall())
+        if count:
+            broken.append(f"{sentence} ({count})")
+    return broken

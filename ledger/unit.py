@@ -1,0 +1,289 @@
+"""One batch of deeds in memory: what was read, what has changed, what will be written. Pure.
+
+The writer (`ledger/store.py`) fills a `Unit` with everything its deeds `Need`, lets each deed decide on it in turn (a
+later one sees what an earlier one did) and then writes the whole with a few set-based statements in one transaction. A
+deed that fails is rolled back to its mark, so that it never spoils its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ledger.pricing import Tariff
+from ledger.sql import Row, Update
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Need:
+    """The keys of everything that a batch wants to see."""
+
+    requests: list[str] = field(default_factory=list)  # idempotency keys
+    phones: list[str] = field(default_factory=list)  # MSISDNs, with their payers
+    saved_meters_of: list[str] = field(default_factory=list)  # MSISDNs whose customer's meters are wanted
+    meters: list[str] = field(default_factory=list)  # meter numbers
+    purchases: list[UUID] = field(default_factory=list)  # with their holds, tokens and meters
+    last_tokens: bool = False  # the last token of every meter that was read
+    since: UUID | None = None  # the meters' purchases later than this id
+    accounts: list[UUID] = field(default_factory=list)  # limited accounts
+    transactions: list[UUID] = field(default_factory=list)  # with their postings, to be reversed
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """A phone and who pays for what it asks: its customer's wallet or its station's account."""
+
+    msisdn: str
+    language: str | None
+    notices_stopped_at: datetime | None
+    customer_id: UUID | None
+    customer_language: str | None
+    wallet_id: UUID | None
+    station_id: UUID | None
+    station_code: str | None
+    station_account_id: UUID | None
+    commission_percent: str | None
+    supply_groups: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A meter as the key derivation needs it."""
+
+    id: UUID
+    drn: str
+    iin: str
+    service_point_id: UUID | None
+    status: str
+    encryption_algorithm: int
+    key_generation: int
+    key_type: int
+    supply_group: str
+    key_revision: int
+    tariff_index: str
+    key_expiry: int
+    base_date: int
+    last_tid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A service point: whose it is, its tariff, and its counters."""
+
+    id: UUID
+    customer_id: UUID
+    tariff_code: str
+    counter_month: str
+    month_units_tenths: int
+    fixed_through_month: str
+    fixed_through_date: date
+    fixed_shortfall_minor: int
+    carry_minor: int
+    free_kwh_per_month: int | None
+    free_last_month: str
+    vending: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class DebtRow:
+    """A debt as stored."""
+
+    id: UUID
+    service_point_id: UUID
+    code: str
+    kind: str
+    priority: int
+    mode: str
+    outstanding_minor: int
+    instalment_minor: int
+    percent: str
+    status: str
+    recovered_this_month_minor: int
+
+
+@dataclass(slots=True)
+class Balance:
+    """A limited account: credits positive; posted - pending may not fall below the floor."""
+
+    posted_minor: int
+    pending_minor: int
+    floor_minor: int
+
+    @property
+    def available_minor(self) -> int:
+        return self.posted_minor - self.pending_minor - self.floor_minor
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request seen before."""
+
+    idem_key: str
+    id: UUID
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseRow:
+    """A purchase as stored."""
+
+    id: UUID
+    meter_id: UUID
+    service_point_id: UUID
+    channel: str
+    peer: str
+    sender: str
+    destination: str
+    language: str
+    amount_minor: int
+    state: str
+    owed: str
+    reason: str | None
+    payer_id: UUID | None
+    station_id: UUID | None
+    tariff_code: str | None
+    tariff_version: str | None
+    units_tenths: int | None
+    sale: str | None
+    receipt: str | None
+    accepted_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenRow:
+    """A token with every input it was, or will be, made from; `digits` is None until the module has answered."""
+
+    purchase_id: UUID
+    seq: int
+    meter_id: UUID
+    kind: str
+    subclass: int
+    base_date: int
+    tid: int
+    rnd: int
+    amount_field: int
+    units_tenths: int
+    encryption_algorithm: int
+    supply_group: str
+    key_revision: int
+    tariff_index: str
+    digits: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money held for a purchase."""
+
+    purchase_id: UUID
+    account_id: UUID
+    amount_minor: int
+    state: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message owed to somebody."""
+
+    id: UUID
+    request_id: UUID
+    channel: str
+    peer: str
+    recipient: str
+    sender: str
+    language: str
+    message: str
+    fields: str
+    state: str
+    owner: str
+    lease_until: datetime
+    attempts: int
+    detail: str | None
+    ended_at: datetime | None
+
+
+class Unit:
+    """The state of one batch. Read it through its dictionaries; change it through its methods only."""
+
+    def __init__(self) -> None:
+        self.tariffs: Mapping[str, Tariff] = {}  # all of them, as of this batch
+        self.balances_read: dict[UUID, Balance] = {}
+        self.requests: dict[str, StoredRequest] = {}
+        self.phones: dict[str, Phone] = {}
+        self.meters: dict[str, Meter] = {}  # by meter number
+        self.meters_by_id: dict[UUID, Meter] = {}
+        self.saved_meters: dict[UUID, list[str]] = {}  # customer -> meter numbers of installed meters
+        self.points: dict[UUID, Point] = {}
+        self.debts: dict[UUID, tuple[DebtRow, ...]] = {}  # by service point
+        self.balances: dict[UUID, Balance] = {}
+        self.purchases: dict[UUID, PurchaseRow] = {}
+        self.recent: dict[UUID, tuple[PurchaseRow, ...]] = {}  # by meter
+        self.last_purchases: dict[UUID, PurchaseRow] = {}  # by meter: the last that gave a token
+        self.tokens: dict[UUID, tuple[TokenRow, ...]] = {}  # by purchase
+        self.holds: dict[UUID, Hold] = {}
+        self.postings: dict[UUID, tuple[tuple[UUID, int], ...]] = {}  # by transaction
+        self.reversals: dict[UUID, UUID] = {}  # transaction -> the one that reverses it
+        self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
+        self.updates: dict[Update, list[Row]] = defaultdict(list)
+        self._dirty: dict[tuple[str, Hashable], None] = {}
+        self._undo: list[Callable[[], object]] = []
+
+    # --- changing ---
+
+    def put(self, name: str, key: K, value: V) -> None:
+        """Set one entry of a dictionary of this unit, remembering it as changed."""
+        mapping: dict[K, V] = getattr(self, name)
+        old = mapping.get(key)
+        if old is None:
+            self._undo.append(lambda: mapping.pop(key))
+        else:
+            self._undo.append(lambda: mapping.__setitem__(key, old))
+        mapping[key] = value
+        self._dirty[(name, key)] = None
+
+    def changed(self, name: str) -> list[Any]:
+        """The entries that were set in this dictionary and are still there, in order of first change."""
+        mapping = getattr(self, name)
+        return [mapping[key] for dictionary, key in self._dirty if dictionary == name and key in mapping]
+
+    def insert(self, table: sa.Table, row: Row) -> None:
+        """Owe the insertion of one row, all columns in the table's order."""
+        rows = self.inserts[table]
+        rows.append(row)
+        self._undo.append(rows.pop)
+
+    def update(self, statement: Update, row: Row) -> None:
+        """Owe one row of an update."""
+        rows = self.updates[statement]
+        rows.append(row)
+        self._undo.append(rows.pop)
+
+    def move(self, account: UUID, posted_minor: int, pending_minor: int) -> None:
+        """Change a limited account's balance in memory; the caller has judged whether it may."""
+        balance = self.balances[account]
+        self.put(
+            "balances",
+            account,
+            Balance(balance.posted_minor + posted_minor, balance.pending_minor + pending_minor, balance.floor_minor),
+        )
+
+    # --- failing ---
+
+    def mark(self) -> int:
+        """A place to roll back to."""
+        return len(self._undo)
+
+    def rollback(self, mark: int) -> None:
+        """Undo every change since the mark. Entries stay marked as changed; writing them again is harmless."""
+        while len(self._undo) > mark:
+            self._undo.pop()()

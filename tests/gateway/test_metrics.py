@@ -1,0 +1,92 @@
+"""What is counted, under which names, and that names of labels cannot grow without bound."""
+
+from __future__ import annotations
+
+import prometheus_client
+from prometheus_client.parser import text_string_to_metric_families
+
+from channels.contract import Outcome
+from gateway.metrics import NAMES_MAX, NO_REASON, Metrics
+from gateway.purchase import State
+from ledger.reasons import Reason
+
+
+def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_everything_that_happens_is_counted_under_its_name() -> None:
+    metrics = Metrics()
+    metrics.request("sms", "Buy")
+    metrics.replay("sms")
+    metrics.not_stored("sms")
+    metrics.outcome("sms", Reason.FUNDS_SHORT)
+    metrics.outcome("sms", None)
+    metrics.purchase_entered(State.VENDED)
+    metrics.reply("sms", Outcome.TAKEN)
+    metrics.batch(3, 0.002)
+    metrics.token_made(0.001)
+    metrics.answered(0.2)
+    metrics.log_line_masked()
+    metrics.fault("delivery")
+    metrics.outbox(2, 12.5)
+    metrics.link_is("orange", True)
+    metrics.queue_is(7)
+    assert _value(metrics, "prepaid_requests_total", channel="sms", command="Buy") == 1
+    assert _value(metrics, "prepaid_replays_total", channel="sms") == 1
+    assert _value(metrics, "prepaid_not_stored_total", channel="sms") == 1
+    assert _value(metrics, "prepaid_outcomes_total", channel="sms", reason="FUNDS_SHORT") == 1
+    assert _value(metrics, "prepaid_outcomes_total", channel="sms", reason=NO_REASON) == 1
+    assert _value(metrics, "prepaid_purchase_states_total", state="VENDED") == 1
+    assert _value(metrics, "prepaid_replies_total", channel="sms", outcome="taken") == 1
+    assert _value(metrics, "prepaid_batch_size_sum") == 3
+    assert _value(metrics, "prepaid_batch_seconds_bucket", le="0.0025") == 1
+    assert _value(metrics, "prepaid_token_seconds_count") == 1
+    assert _value(metrics, "prepaid_answer_seconds_count") == 1
+    assert _value(metrics, "prepaid_log_lines_masked_total") == 1
+    assert _value(metrics, "prepaid_faults_total", part="delivery") == 1
+    assert _value(metrics, "prepaid_outbox_owed") == 2
+    assert _value(metrics, "prepaid_outbox_owed_age_seconds") == 12.5
+    assert _value(metrics, "prepaid_link_up", link="orange") == 1
+    assert _value(metrics, "prepaid_queue_length") == 7
+
+
+def test_an_empty_outbox_has_no_age_and_a_link_goes_down() -> None:
+    metrics = Metrics()
+    metrics.outbox(0, 99.0)
+    metrics.link_is("orange", True)
+    metrics.link_is("orange", False)
+    assert _value(metrics, "prepaid_outbox_owed_age_seconds") == 0
+    assert _value(metrics, "prepaid_link_up", link="orange") == 0
+
+
+def test_the_length_of_the_queue_can_be_asked_for_instead_of_told() -> None:
+    metrics, queue = Metrics(), [1, 2, 3]
+    metrics.watch_queue(lambda: len(queue))
+    queue.pop()
+    assert _value(metrics, "prepaid_queue_length") == 2
+
+
+def test_too_many_names_become_other() -> None:
+    metrics = Metrics()
+    for number in range(NAMES_MAX + 5):
+        metrics.request(f"channel-{number}", "Buy")
+    metrics.request("channel-0", "Buy")
+    metrics.request("x" * 65, "Buy")
+    assert _value(metrics, "prepaid_requests_total", channel="channel-0", command="Buy") == 2
+    assert _value(metrics, "prepaid_requests_total", channel="other", command="Buy") == 6
+
+
+def test_two_of_them_do_not_count_into_each_other_nor_into_the_global_registry() -> None:
+    first, second = Metrics(), Metrics()
+    first.replay("sms")
+    assert _value(second, "prepaid_replays_total", channel="sms") is None
+    assert prometheus_client.REGISTRY.get_sample_value("prepaid_replays_total", {"channel": "sms"}) is None
+
+
+def test_the_exposition_is_read_by_prometheus_own_parser_and_explains_every_metric() -> None:
+    metrics = Metrics()
+    metrics.request('s"m\ns', "Buy")
+    families = list(text_string_to_metric_families(metrics.exposition().decode()))
+    assert all(family.documentation.endswith(".") for family in families if not family.name.endswith("_created"))
+    assert {"prepaid_requests", "prepaid_batch_seconds", "prepaid_link_up"} <= {family.name for family in families}

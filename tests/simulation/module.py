@@ -1,0 +1,74 @@
+"""A security module that must be waited for, and that does as it is told: silent, refusing, slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from sts.errors import Fault
+from sts.modules.contract import (
+    KeyChangeRequest,
+    KeyMissing,
+    MeterKey,
+    ModuleRefused,
+    ModuleSilent,
+    ModuleStatus,
+    TokenRequest,
+)
+from sts.modules.software import SoftwareModule
+from sts.tokens import Token
+
+
+class WaitingModule:
+    """Satisfies `SecurityModule` over a software module; `plan` says how each call goes, then all go well.
+
+    A plan item is "silent", "lost" (made, but the answer is lost), "refuse", or "wait" (until `go` is set).
+    """
+
+    name = "waiting"
+    answers_at_once = False
+
+    def __init__(self, inner: SoftwareModule, plan: Sequence[str] = ()) -> None:
+        self._inner = inner
+        self.plan = list(plan)
+        self.go = asyncio.Event()
+        self.asked: list[TokenRequest] = []
+
+    def holds(self, key: MeterKey) -> bool:
+        return self._inner.holds(key)
+
+    def status(self) -> ModuleStatus:
+        return self._inner.status()
+
+    def make(self, request: TokenRequest, *, now: datetime | None = None) -> str:
+        raise AssertionError("this module must be waited for")
+
+    def make_many(
+        self, requests: Sequence[TokenRequest], *, now: datetime | None = None
+    ) -> list[str | ModuleRefused | KeyMissing]:
+        raise AssertionError("this module must be waited for")
+
+    def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
+        raise AssertionError("this module must be waited for")
+
+    def verify(self, digits: str, key: MeterKey) -> Token:
+        raise AssertionError("this module must be waited for")
+
+    async def make_later(self, request: TokenRequest, *, now: datetime | None = None) -> str:
+        self.asked.append(request)
+        how = self.plan.pop(0) if self.plan else "well"
+        if how == "wait":
+            await self.go.wait()
+        if how in ("silent", "lost"):
+            raise ModuleSilent("no answer")
+        if how == "refuse":
+            raise ModuleRefused(Fault.KEY_EXPIRED, "the key has expired")
+        await asyncio.sleep(0)
+        return self._inner.make(request, now=now)
+
+    async def make_set_later(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
+        return self._inner.make_set(request, now=now)
+
+    async def verify_later(self, digits: str, key: MeterKey) -> Token:
+        return self._inner.verify(digits, key)

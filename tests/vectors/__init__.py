@@ -1,0 +1,1 @@
+"""Test vectors: data files only; each says where it is from."""
