@@ -18,6 +18,7 @@ from config.settings import Settings
 from gateway import app, check, logs
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.keyfile import write_keystore
+from gateway.metrics import Metrics
 from gateway.world import RealWorld
 from ledger.schema import DatabaseVersion
 from ledger.store import migrate, open_store
@@ -110,10 +111,11 @@ def _until_told(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> N
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    logs.set_up(settings.log)
+    metrics = Metrics()
+    logs.set_up(settings.log, on_masked=metrics.log_line_masked)
 
     async def work(told: asyncio.Event) -> None:
-        async with app.opened(settings, RealWorld()) as gateway:
+        async with app.opened(settings, RealWorld(), metrics) as gateway:
             serving = asyncio.create_task(gateway.run())
             stopping = asyncio.create_task(told.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

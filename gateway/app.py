@@ -198,9 +198,10 @@ class Gateway:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, world: World, module: SecurityModule | None = None) -> AsyncIterator[Gateway]:
+async def opened(
+    settings: Settings, world: World, metrics: Metrics, module: SecurityModule | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
-    metrics = Metrics()
     keys = module or load_module(settings.sts)
     status = keys.status()
     if not status.real_meters_accept_ea07:

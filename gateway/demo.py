@@ -33,6 +33,7 @@ from config.settings import (
 from gateway import app, logs
 from gateway.intake import read_folder, store_intake
 from gateway.keyfile import write_keystore
+from gateway.metrics import Metrics
 from gateway.world import RealWorld, World
 from ledger.money import plain
 from ledger.store import migrate, open_store
@@ -160,7 +161,7 @@ async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIte
         finally:
             await store.close()
         meters = {row["drn"]: meter for row in intake.meters if (meter := _meter(row, keys)) is not None}
-        async with app.opened(settings, world) as gateway:
+        async with app.opened(settings, world, Metrics()) as gateway:
             serving = asyncio.create_task(gateway.run())
             try:
                 yield Sandbox(gateway, centre, Phones(centre), meters, world)

@@ -80,6 +80,12 @@ class VendingDesk:
             )
         )
         left = [purchase_id for purchase_id in found if purchase_id not in self._going_on]
+        for point, queue in list(self._queued.items()):
+            still = deque(purchase_id for purchase_id in queue if purchase_id not in left)
+            if still:
+                self._queued[point] = still
+            else:
+                del self._queued[point]
         for purchase_id in left:
             self._start(purchase_id, self._go_on(Continue(self._shop, purchase_id)))
         return len(left)
@@ -120,6 +126,7 @@ class VendingDesk:
             self._going_on.discard(purchase_id)
             if not task.cancelled() and task.exception() is not None:
                 log.error("a bug stopped a purchase where it stands", exc_info=task.exception())
+                self._metrics.fault("desk")
 
         task.add_done_callback(ended)
 
@@ -137,6 +144,7 @@ class VendingDesk:
         settings, module = self._shop.settings.purchase, self._shop.module
         left_s = (ask.expires_at - self._shop.world.now()).total_seconds()
         deadline_s = max(0.0, min(settings.give_up_s, left_s))
+        asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(deadline_s):
                 async for attempt in AsyncRetrying(
@@ -147,6 +155,7 @@ class VendingDesk:
                 ):
                     with attempt:
                         digits = [await module.make_later(request) for request in ask.requests]
+            self._metrics.token_made(asyncio.get_running_loop().time() - asked_at)
             deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits)
         except (ModuleSilent, TimeoutError):
             log.warning("the security module did not answer in time", extra={"purchase": str(ask.purchase_id)})

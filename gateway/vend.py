@@ -171,6 +171,8 @@ class Vending:
         try:
             if point is None or meter.status != "INSTALLED":
                 raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
+            if self.now >= row.expires_at:
+                raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
             self._refuse_second(life)
             account, station = self._payer(unit.phones.get(row.sender), meter, row.amount_minor)
             tariff = unit.tariffs.get(point.tariff_code)

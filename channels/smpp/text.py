@@ -57,7 +57,7 @@ _GSM_DECODING: Final = GSM_ALPHABET + "".join(map(chr, range(0x80, 0x100)))
 _GSM_ENCODING: Final[dict[str, bytes]] = {
     character: bytes((code,)) for code, character in enumerate(GSM_ALPHABET) if code != ESCAPE
 } | {character: bytes((ESCAPE, code)) for code, character in GSM_EXTENSION.items()}
-_GSM_BASIC: Final = codecs.charmap_build(GSM_ALPHABET.replace("\x1b", "\ufffe").ljust(256, "\ufffe"))
+_GSM_BASIC: Final = {ord(character): code for code, character in enumerate(GSM_ALPHABET) if code != ESCAPE}
 
 # What data_coding means: SMPP 3.4, 5.2.19 up to 0x0F. JIS and its kin are not read: they come as Latin-1.
 _CODINGS: Final[dict[int, str]] = {
