@@ -15,10 +15,12 @@ opted_out  opted_in  language_set
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
 amount_needed [drn], amount_min min_minor, amount_max max_minor, funds_short balance_minor amount_minor,
 station_credit_spent [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
-no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], tokens_too_fast [drn], key_missing [drn],
+no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
+key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
 module_refused [drn].
 
-tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths"}], in the order in which they are entered.
+tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which
+they are entered.
 The parts of a split sum to amount_minor: energy, fixed and fee are net of tax, vat is all of it, carry is what is kept
 for the next time less what was kept before. bought_at is local, "2026-06-05 11:15".
 """

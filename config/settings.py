@@ -163,6 +163,8 @@ class StsSettings:
     # Token identifiers count minutes of this zone, east of Greenwich positive: 0 (UTC) since edition 3 of the standard,
     # local time in older installations.
     base_date_offset_minutes: Annotated[int, Between(-840, 840)] = 0
+    key_change: Literal["with_sale", "separate"] = "with_sale"
+    key_change_confirmed_by: Literal["operator", "next_sale"] = "operator"
     decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 100_000
 
 

@@ -22,6 +22,7 @@ from channels.commands import (
     Unreadable,
 )
 from channels.contract import Inbound, Message, Reply
+from gateway import tokens
 from gateway.purchase import AFTER_RESTART, START, TABLE, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message
@@ -186,12 +187,12 @@ class Arrival:
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
         if not owns and last.sender != self.inbound.sender:
             raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
-        tokens = unit.tokens.get(last.id, ())
+        made = unit.tokens.get(last.id, ())
         return Message(
             "last_token",
             self.shop.money(
                 drn=meter.drn,
-                tokens=[{"digits": t.digits, "kind": t.kind, "units_tenths": t.units_tenths} for t in tokens],
+                tokens=tokens.shown(made),
                 units_tenths=last.units_tenths,
                 amount_minor=last.amount_minor,
                 bought_at=f"{self.shop.local(last.accepted_at):%Y-%m-%d %H:%M}",
@@ -286,7 +287,7 @@ class Continue:
         if self.reason is not None:
             life.refusal = Refusal(self.reason)
         if self.event is Event.TOKEN_MADE:
-            life.tokens = [replace(token, digits=text) for token, text in zip(life.tokens, self.digits, strict=True)]
+            life.tokens = tokens.filled(life.tokens, self.digits)
         event = self.event or AFTER_RESTART.get(State(row.state))
         Vending(self.shop, unit, done, self.shop.world.now()).walk(life, event)
         return done

@@ -17,15 +17,16 @@ from uuid import UUID
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from channels.contract import Inbound, NotStored, Reply
+from gateway import tokens
 from gateway.deeds import Arrival, Continue
 from gateway.metrics import Metrics
 from gateway.purchase import ENDS, Event, State
-from gateway.vend import Ask, Done, Shop, fault_reason
+from gateway.vend import Ask, Done, Shop
 from ledger import purchases
 from ledger.reasons import Reason
 from ledger.store import Store
 from sts.errors import StsError
-from sts.modules.contract import ModuleSilent
+from sts.modules.contract import KeyChangeRequest, ModuleSilent
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class VendingDesk:
 
     async def _ask_module(self, ask: Ask) -> None:
         """Ask for the tokens until they are there, refused, or the time is up; the same inputs give the same tokens."""
-        settings, module = self._shop.settings.purchase, self._shop.module
+        settings = self._shop.settings.purchase
         left_s = (ask.expires_at - self._shop.world.now()).total_seconds()
         deadline_s = max(0.0, min(settings.give_up_s, left_s))
         asked_at = asyncio.get_running_loop().time()
@@ -154,7 +155,7 @@ class VendingDesk:
                     reraise=True,
                 ):
                     with attempt:
-                        digits = [await module.make_later(request) for request in ask.requests]
+                        digits = await self._make(ask)
             self._metrics.token_made(asyncio.get_running_loop().time() - asked_at)
             deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits)
         except (ModuleSilent, TimeoutError):
@@ -162,5 +163,14 @@ class VendingDesk:
             deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
         except StsError as error:
             log.error("the security module refused a token", extra={"fault": error.fault.name})
-            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_REFUSED, reason=fault_reason(error))
+            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_REFUSED, reason=tokens.fault_reason(error))
         await self._go_on(deed)
+
+    async def _make(self, ask: Ask) -> list[str]:
+        module, digits = self._shop.module, list[str]()
+        for request in ask.requests:
+            if isinstance(request, KeyChangeRequest):
+                digits.extend(await module.make_set_later(request, now=ask.accepted_at))
+            else:
+                digits.append(await module.make_later(request))
+        return digits

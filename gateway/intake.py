@@ -254,6 +254,9 @@ class _Reader:
                 "key_expiry": key.key_expiry,
                 "base_date": key.base_date,
                 "last_tid": None,
+                "next_key": row.get("next_key") or None,
+                "next_last_tid": None,
+                "change_given_at": None,
             }
         )
 

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
+from gateway import tokens
 from gateway.purchase import Effect, Event, State, step
 from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
 from gateway.world import World
@@ -27,23 +28,10 @@ from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Meter, Phone, PurchaseRow, TokenRow, Unit
-from sts.errors import Fault, StsError
-from sts.meterkey import MeterKey
-from sts.modules.contract import CreditRequest, KeyMissing, SecurityModule
-from sts.tid import next_tid
+from sts.errors import StsError
+from sts.modules.contract import SecurityModule
 
 log = logging.getLogger(__name__)
-
-_ELECTRICITY: Final = 0  # token class 0, subclass 0
-
-# What goes wrong in token making, as the customer is told.
-_FAULTS: Final = {
-    Fault.TID_TOO_FAR_AHEAD: Reason.TOKENS_TOO_FAST,
-    Fault.BASE_DATE_ENDED: Reason.METER_KEY_ENDED,
-    Fault.BEFORE_BASE_DATE: Reason.METER_KEY_ENDED,
-    Fault.KEY_EXPIRED: Reason.METER_KEY_ENDED,
-    Fault.KEY_MISSING: Reason.KEY_MISSING,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +70,8 @@ class Ask:
     """A module must be asked for these tokens of a purchase; their inputs are stored."""
 
     purchase_id: UUID
-    requests: tuple[CreditRequest, ...]
+    requests: tuple[tokens.ModuleRequest, ...]
+    accepted_at: datetime
     expires_at: datetime
 
 
@@ -187,9 +176,12 @@ class Vending:
                 debt_cap_percent=self.shop.debt_cap_percent,
             )
             self._require_money(account, station, row.amount_minor)
-            life.tokens = self._token_inputs(row.id, meter, sale)
+            life.tokens, life.meter = tokens.inputs(self._minting(), row.id, meter, sale)
         except Refusal as refusal:
             life.refusal = refusal
+            return Event.DECLINED
+        except tokens.KeyChangeFirst as first:
+            self._give_key_change(life, first)
             return Event.DECLINED
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
@@ -250,48 +242,24 @@ class Vending:
                 raise Refusal(Reason.STATION_CREDIT_SPENT, available_minor=have) from None
             raise Refusal(Reason.FUNDS_SHORT, balance_minor=have, amount_minor=amount_minor) from None
 
-    def _token_inputs(self, purchase_id: UUID, meter: Meter, sale: pricing.Sale) -> list[TokenRow]:
-        """Every input of the purchase's tokens: credit first, then the month's free units."""
-        wanted = []
-        if sale.units_tenths and sale.amount_field is not None:
-            wanted.append(("credit", sale.units_tenths, sale.amount_field))
-        if sale.free_units_tenths and sale.free_amount_field is not None:
-            wanted.append(("free", sale.free_units_tenths, sale.free_amount_field))
-        tokens: list[TokenRow] = []
-        settings, last = self.shop.settings.sts, meter.last_tid
+    def _minting(self) -> tokens.Minting:
+        shop = self.shop
+        return tokens.Minting(shop.settings.sts, shop.module, shop.world.nibble, self.now)
+
+    def _give_key_change(self, life: Life, first: tokens.KeyChangeFirst) -> None:
+        """Nothing is sold, but the refusal brings the set that lets the meter buy, where a module has it at once."""
+        drn = life.meter.drn
+        life.refusal = Refusal(Reason.METER_KEY_ENDED, drn=drn)
+        if not self.shop.module.answers_at_once:
+            return
         try:
-            for seq, (kind, units, amount_field) in enumerate(wanted):
-                last = next_tid(
-                    self.now,
-                    meter.base_date,
-                    last,
-                    max_ahead_minutes=settings.tid_ahead_max_minutes,
-                    zone_offset_minutes=settings.base_date_offset_minutes,
-                )
-                tokens.append(
-                    TokenRow(
-                        purchase_id=purchase_id,
-                        seq=seq,
-                        meter_id=meter.id,
-                        kind=kind,
-                        subclass=_ELECTRICITY,
-                        base_date=meter.base_date,
-                        tid=last,
-                        rnd=self.shop.world.nibble(),
-                        amount_field=amount_field,
-                        units_tenths=units,
-                        encryption_algorithm=meter.encryption_algorithm,
-                        supply_group=meter.supply_group,
-                        key_revision=meter.key_revision,
-                        tariff_index=meter.tariff_index,
-                        digits=None,
-                    )
-                )
-            if tokens and not self.shop.module.holds(key := key_of(meter)):
-                raise KeyMissing(key)
+            life.tokens = tokens.make(self._minting(), life.meter, first.tokens)
         except StsError as error:
-            raise Refusal(fault_reason(error)) from error
-        return tokens
+            life.refusal = Refusal(tokens.fault_reason(error), drn=drn)
+            return
+        life.refusal = Refusal(Reason.KEY_CHANGE_FIRST, drn=drn)
+        life.meter = first.meter
+        self._set_meter(life)
 
     def _take_payment(self, life: Life) -> Event:
         """Wallets and floats are in our own books: the answer is certain and at once."""
@@ -314,31 +282,25 @@ class Vending:
         """Make the tokens here, or keep their inputs and leave it to `gateway/desk.py` to ask the module."""
         if not life.tokens:
             return Event.TOKEN_MADE  # all of the money went to charges and debts
-        key = key_of(life.meter)
         if life.tokens_are_stored or not self._is_at_once(life):
             if not life.tokens_are_stored:
                 point = self.unit.points[life.row.service_point_id]
                 self.unit.put("points", point.id, replace(point, vending=life.row.id))
-                self._set_last_tid(life)
-            requests = tuple(credit_request(key, token) for token in life.tokens)
-            self.done.ask.append(Ask(life.row.id, requests, life.row.expires_at))
+                self._set_meter(life)
+            requests = tokens.requests(life.meter, life.tokens)
+            self.done.ask.append(Ask(life.row.id, requests, life.row.accepted_at, life.row.expires_at))
             return None
         try:
-            life.tokens = [
-                replace(token, digits=self.shop.module.make(credit_request(key, token), now=self.now))
-                for token in life.tokens
-            ]
+            life.tokens = tokens.make(self._minting(), life.meter, life.tokens)
         except StsError as error:
             log.error("the security module refused a token", extra={"fault": error.fault.name})
-            life.refusal = Refusal(fault_reason(error))
+            life.refusal = Refusal(tokens.fault_reason(error))
             return Event.TOKEN_REFUSED
-        self._set_last_tid(life)
+        self._set_meter(life)
         return Event.TOKEN_MADE
 
-    def _set_last_tid(self, life: Life) -> None:
-        meter = replace(life.meter, last_tid=life.tokens[-1].tid)
-        self.unit.put("meters", meter.drn, meter)
-        life.meter = meter
+    def _set_meter(self, life: Life) -> None:
+        self.unit.put("meters", life.meter.drn, life.meter)
 
     def _record(self, life: Life) -> None:
         """Money, counters, debts and the reply, in the transaction that stores the token."""
@@ -425,7 +387,10 @@ class Vending:
         refusal = life.refusal or Refusal(Reason(life.row.reason) if life.row.reason else Reason.MODULE_SILENT)
         life.row = replace(life.row, reason=refusal.reason.value, owed=Effect.NOTHING.value)
         self.done.reason = refusal.reason
-        self._owe(life.row.id, life.row, refusal_message(self.shop, refusal))
+        message = refusal_message(self.shop, refusal)
+        if refusal.reason is Reason.KEY_CHANGE_FIRST:
+            message = Message(message.key, {**message.values, "tokens": tokens.shown(life.tokens)})
+        self._owe(life.row.id, life.row, message)
 
     # --- storing ---
 
@@ -437,7 +402,8 @@ class Vending:
         elif row.state != State.VENDED and life.split:
             kept = {**life.split, "after": life.after}
         row = life.row = replace(row, sale=json.dumps(kept, separators=(",", ":")) if kept else None)
-        if not life.tokens_are_stored and row.state in (State.VENDED, State.VENDING):
+        gives_tokens = row.state in (State.VENDED, State.VENDING) or row.reason == Reason.KEY_CHANGE_FIRST
+        if gives_tokens and not life.tokens_are_stored:
             for token in life.tokens:
                 unit.insert(tables.token, _values(token))
         if not life.is_stored:
@@ -504,25 +470,20 @@ def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, rep
     done.replies.append(reply)
 
 
-def fault_reason(error: StsError) -> Reason:
-    """Why no token could be made, as the customer is told."""
-    return _FAULTS.get(error.fault, Reason.MODULE_REFUSED)
-
-
 def refusal_message(shop: Shop, refusal: Refusal) -> Message:
     """What a refused sender is told."""
     return wording.refused(refusal, **shop.money())
 
 
 def sold_message(
-    shop: Shop, row: PurchaseRow, drn: str, split: Mapping[str, Any], tokens: list[TokenRow], balance_minor: int
+    shop: Shop, row: PurchaseRow, drn: str, split: Mapping[str, Any], made: list[TokenRow], balance_minor: int
 ) -> Message:
     """The receipt: tokens, units, money and its split."""
     values = shop.money(
         drn=drn,
         amount_minor=row.amount_minor,
         units_tenths=split["units_tenths"],
-        tokens=[{"digits": t.digits, "kind": t.kind, "units_tenths": t.units_tenths} for t in tokens],
+        tokens=tokens.shown(made),
         energy_minor=split["energy_net_minor"],
         vat_minor=split["energy_vat_minor"] + split["fee_vat_minor"] + split["fixed_vat_minor"],
         charges_minor=sum(split["charges_minor"].values()),
@@ -533,28 +494,7 @@ def sold_message(
         receipt=row.receipt,
         balance_minor=balance_minor,
     )
-    return Message("sold" if tokens else "sold_no_token", values)
-
-
-def key_of(meter: Meter) -> MeterKey:
-    """The handle of a meter's decoder key."""
-    return MeterKey(
-        drn=meter.drn,
-        iin=meter.iin,
-        supply_group=meter.supply_group,
-        key_type=meter.key_type,
-        tariff_index=meter.tariff_index,
-        key_revision=meter.key_revision,
-        key_expiry=meter.key_expiry,
-        base_date=meter.base_date,
-        ea=meter.encryption_algorithm,
-        dkga=meter.key_generation,
-    )
-
-
-def credit_request(key: MeterKey, token: TokenRow) -> CreditRequest:
-    """The module's request for a stored token: the same inputs, so the same token."""
-    return CreditRequest(key, token.subclass, token.tid, token.rnd, token.amount_field)
+    return Message("sold" if made else "sold_no_token", values)
 
 
 def _values(row: PurchaseRow | TokenRow) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ def _columns(alias: str, names: str) -> str:
 _METER = _columns(
     "m",
     "id drn iin service_point_id status encryption_algorithm key_generation key_type supply_group key_revision"
-    " tariff_index key_expiry base_date last_tid",
+    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at",
 )
 _POINT = _columns(
     "s",
@@ -137,6 +137,11 @@ _SET_POINT = (
     " free_last_month vending"
 )
 UPDATE_METER = Update(tables.meter, "id", "last_tid", "last_tid = {last_tid}")
+_SET_KEY = (
+    "last_tid supply_group key_type tariff_index key_revision key_expiry base_date key_generation"
+    " next_key next_last_tid change_given_at"
+)
+UPDATE_METER_KEY = Update(tables.meter, "id", _SET_KEY, ", ".join(f"{name} = {{{name}}}" for name in _SET_KEY.split()))
 UPDATE_POINT = Update(
     tables.service_point, "id", _SET_POINT, ", ".join(f"{name} = {{{name}}}" for name in _SET_POINT.split())
 )
@@ -204,7 +209,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         rows = yield READ_METERS, [_unique(need.meters), _unique(need.saved_meters_of), _unique(need.purchases)]
         for row in rows:
             meter = Meter(*row)
-            unit.meters[meter.drn] = unit.meters_by_id[meter.id] = meter
+            unit.meters[meter.drn] = unit.meters_read[meter.drn] = meter
         point_ids = _unique(m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
         if point_ids:
             rows = yield READ_POINTS, [point_ids]
@@ -269,8 +274,11 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     for table, insert in INSERTS.items():
         if rows := unit.inserts.get(table):
             yield insert, rows
-    if meters := unit.changed("meters"):
-        yield UPDATE_METER, [(meter.id, meter.last_tid) for meter in sorted(meters, key=lambda m: m.id)]
+    meters = sorted(unit.changed("meters"), key=lambda m: m.id)
+    if usual := [m for m in meters if m.next_key is None and unit.meters_read[m.drn].next_key is None]:
+        yield UPDATE_METER, [(meter.id, meter.last_tid) for meter in usual]
+    if changing := [m for m in meters if m.next_key is not None or unit.meters_read[m.drn].next_key is not None]:
+        yield UPDATE_METER_KEY, [(m.id, *(getattr(m, name) for name in _SET_KEY.split())) for m in changing]
     if points := unit.changed("points"):
         yield (
             UPDATE_POINT,

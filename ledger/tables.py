@@ -206,6 +206,9 @@ meter = _table(
     _int("key_expiry"),
     _int("base_date"),
     _int("last_tid", nullable=True),  # on this base date
+    _text("next_key", nullable=True),  # the key it shall have, if that is another one
+    _int("next_last_tid", nullable=True),  # on the base date of that key
+    _at("change_given_at", nullable=True),  # when the key-change set was first given out
     sa.Index("ix_meter_service_point_id", "service_point_id"),
 )
 
@@ -317,17 +320,17 @@ token = _table(
     _id("purchase_id", primary_key=True),
     _int("seq", primary_key=True, autoincrement=False),
     _id("meter_id", nullable=False),
-    _text("kind"),  # credit, free
-    _int("subclass"),
+    _text("kind"),  # key_change, credit, free
     _int("base_date"),
-    _int("tid"),
-    _int("rnd"),
-    _int("amount_field"),
+    _int("tid", nullable=True),  # key-change tokens have none
+    _int("subclass", nullable=True),
+    _int("rnd", nullable=True),
+    _int("amount_field", nullable=True),
     _int("units_tenths"),
-    _int("encryption_algorithm"),
     _text("supply_group"),
     _int("key_revision"),
-    _text("tariff_index"),
+    _text("key"),  # the whole handle of the key it is made under
+    _text("new_key", nullable=True),  # of the key that a set leads to
     _text("digits", nullable=True),  # empty until the module has answered
     sa.UniqueConstraint("meter_id", "base_date", "tid"),
     slim=True,
@@ -363,4 +366,84 @@ stamp = _table(
     "stamp",
     _text("name", primary_key=True),  # "tariffs"
     _int("value"),  # goes up with every change, so that caches know
+)
+
+# --- custody: operators, vending keys (never their bytes) and the record of both ---------------------------------------
+
+# Rows are only ever added; the row of `stamp` called "audit" is the head of the chain.
+audit = _table(
+    "audit",
+    _int("seq", primary_key=True, autoincrement=False),
+    _text("previous"),  # the hash of the row before, 64 hex digits
+    _at("at"),
+    _text("who"),
+    _text("place"),
+    _text("deed"),
+    _text("subject"),
+    _text("before"),  # JSON
+    _text("after"),  # JSON
+    _text("reason"),
+    _text("hash"),
+    sa.Index("ix_audit_subject", "subject", "seq"),
+)
+
+operator = _table(
+    "operator",
+    _text("login", primary_key=True),
+    _text("name"),
+    _text("roles"),  # names of roles, separated by blanks
+    _text("language"),
+    _text("station", nullable=True),  # a station's code
+    _text("password"),  # "scrypt", its cost, salt and hash
+    _int("tries"),  # wrong passwords since the last right one
+    _at("locked_until", nullable=True),
+    sa.Column("disabled", sa.Boolean(), nullable=False),
+    _at("created_at"),
+)
+
+vending_key = _table(
+    "vending_key",
+    _text("supply_group", primary_key=True),
+    _int("key_revision", primary_key=True, autoincrement=False),
+    _int("key_type", primary_key=True, autoincrement=False),
+    _int("key_generation", primary_key=True, autoincrement=False),  # DKGA 2 or 4
+    _int("base_date", primary_key=True, autoincrement=False),
+    _text("kcv"),
+    _text("module"),
+    _text("state"),  # LOADED, ACTIVE, REPLACED, DESTROYED
+    _int("key_expiry"),
+    _at("active_from", nullable=True),
+    _at("issued_until", nullable=True),
+    _at("refresh_by", nullable=True),
+    _int("token_limit", nullable=True),  # the most this key may ever make here; empty: no limit
+    _int("units_limit_tenths", nullable=True),
+    _int("tokens_made"),
+    _int("units_made_tenths"),
+    _text("loaded_by"),
+    _at("loaded_at"),
+    _id("file_id", nullable=True),
+    _text("file_hash", nullable=True),
+    _text("activated_by", nullable=True),
+    _at("activated_at", nullable=True),
+    _text("replaced_by", nullable=True),  # the key that took its place
+    _at("replaced_at", nullable=True),
+    _at("destroyed_at", nullable=True),
+    _text("pending", nullable=True),  # JSON: what a newer file says and nobody has activated yet
+    sa.CheckConstraint("tokens_made <= token_limit", name="token_limit"),
+    sa.CheckConstraint("units_made_tenths <= units_limit_tenths", name="units_limit"),
+)
+
+key_file = _table(
+    "key_file",
+    _id("file_id", primary_key=True),
+    _text("direction", primary_key=True),  # LOADED, EXPORTED
+    _text("module"),
+    _int("serial"),
+    _text("file_hash"),
+    _int("key_count"),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("recorded_at"),
+    _text("recorded_by"),
+    sa.UniqueConstraint("direction", "module", "serial"),
 )

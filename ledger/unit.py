@@ -73,6 +73,9 @@ class Meter:
     key_expiry: int
     base_date: int
     last_tid: int | None
+    next_key: str | None
+    next_last_tid: int | None
+    change_given_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +170,16 @@ class TokenRow:
     seq: int
     meter_id: UUID
     kind: str
-    subclass: int
     base_date: int
-    tid: int
-    rnd: int
-    amount_field: int
+    tid: int | None
+    subclass: int | None
+    rnd: int | None
+    amount_field: int | None
     units_tenths: int
-    encryption_algorithm: int
     supply_group: str
     key_revision: int
-    tariff_index: str
+    key: str
+    new_key: str | None
     digits: str | None
 
 
@@ -221,7 +224,7 @@ class Unit:
         self.requests: dict[str, StoredRequest] = {}
         self.phones: dict[str, Phone] = {}
         self.meters: dict[str, Meter] = {}  # by meter number
-        self.meters_by_id: dict[UUID, Meter] = {}
+        self.meters_read: dict[str, Meter] = {}
         self.saved_meters: dict[UUID, list[str]] = {}  # customer -> meter numbers of installed meters
         self.points: dict[UUID, Point] = {}
         self.debts: dict[UUID, tuple[DebtRow, ...]] = {}  # by service point

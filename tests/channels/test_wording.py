@@ -83,7 +83,8 @@ GENEROUS: dict[str, Any] = {
     "again": 2,
     "receipt": "1AG7027SACNMA",
 }
-IN_TWO_MESSAGES = {("ar", Reason.JUST_BOUGHT)}
+# What comes with a key-change set is longer than one message anyway.
+IN_TWO_MESSAGES = {("ar", Reason.JUST_BOUGHT), ("ar", Reason.KEY_CHANGE_FIRST)}
 REFUSALS = [(language, reason) for language in LANGUAGES for reason in Reason]
 
 
@@ -113,6 +114,8 @@ def test_refusals_do_with_the_values_that_must_be_there(language: str) -> None:
     needed: dict[Reason, dict[str, Any]] = {
         Reason.METER_UNKNOWN: {"drn": "04012345676"},
         Reason.NOT_YOUR_METER: {"drn": "04012345676"},
+        Reason.KEY_CHANGE_NEEDED: {"drn": "04012345676"},
+        Reason.KEY_CHANGE_FIRST: {"drn": "04012345676"},
         Reason.AMOUNT_MIN: {"min_minor": 2_000, **MONEY},
         Reason.AMOUNT_MAX: {"max_minor": 5_000_000, **MONEY},
         Reason.FUNDS_SHORT: {"balance_minor": 0, "amount_minor": 50_000, **MONEY},

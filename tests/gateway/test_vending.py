@@ -17,7 +17,8 @@ from gateway.deeds import Arrival
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import State
-from gateway.vend import Done, Shop, key_of
+from gateway.tokens import key_of
+from gateway.vend import Done, Shop
 from ledger import tables
 from ledger.reasons import Reason
 from ledger.store import open_store

@@ -40,15 +40,20 @@ AMINA = "254711013579"  # wallet of 1,500.00; meter 04012345676, single rate
 METER = "04012345676"
 
 
-def sample_keys() -> list[VendingKeyRecord]:
-    """Vending keys for the sample's supply groups, both kinds, revision 2; made up from their names."""
+def sample_keys(revision: int = 2, base_date: int = 2014) -> list[VendingKeyRecord]:
+    """Vending keys for the sample's supply groups, both kinds, of one revision; made up from their names."""
     records = []
     for group in ("600801", "600802", "600803"):
-        digest = hashlib.sha256(group.encode()).digest()
+        digest = hashlib.sha256(f"{group}/{revision}/{base_date}".encode()).digest()
         for key in (VendingKey(2, with_odd_parity(digest[:8])), VendingKey(4, digest[:20])):
             records.append(
                 VendingKeyRecord(
-                    supply_group=group, key_revision=2, key_type=2, base_date=2014, key_expiry=255, key=key
+                    supply_group=group,
+                    key_revision=revision,
+                    key_type=2,
+                    base_date=base_date,
+                    key_expiry=255,
+                    key=key,
                 )
             )
     return records
@@ -122,11 +127,15 @@ class Counter:
 
 @asynccontextmanager
 async def open_counter(
-    url: str, module: SecurityModule | None = None, world: SeededWorld | None = None, give_up_s: float = 60
+    url: str,
+    module: SecurityModule | None = None,
+    world: SeededWorld | None = None,
+    give_up_s: float = 60,
+    sts: StsSettings | None = None,
 ) -> AsyncIterator[Counter]:
     """A counter on a new database at this URL, with the sample utility loaded."""
     seeded = world or SeededWorld()
-    settings = Settings(utility=UTILITY, sts=StsSettings(), purchase=PurchaseSettings(give_up_s=give_up_s))
+    settings = Settings(utility=UTILITY, sts=sts or StsSettings(), purchase=PurchaseSettings(give_up_s=give_up_s))
     shop = Shop.of(settings, seeded, module or SoftwareModule(sample_keys()))
     await migrate(url)
     store = await open_store(url)
