@@ -17,7 +17,7 @@ from uuid import UUID
 from config.settings import StsSettings
 from ledger.pricing import Sale
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Meter, TokenRow
+from ledger.unit import KeyName, Meter, TokenRow
 from sts.errors import Fault, StsError
 from sts.meterkey import MeterKey
 from sts.modules.contract import CreditRequest, KeyChangeRequest, KeyMissing, SecurityModule
@@ -76,6 +76,12 @@ def key_from(text: str, drn: str, iin: str) -> MeterKey:
     return MeterKey(
         drn, iin, group, int(key_type), index, int(revision), int(expiry), int(base_date), int(ea), int(dkga)
     )
+
+
+def key_name(token: TokenRow) -> KeyName:
+    """The name of the vending key that a token is made under."""
+    group, key_type, _, revision, _, base_date, _, dkga = token.key.split(".")
+    return group, int(revision), int(key_type), int(dkga), int(base_date)
 
 
 def changed(meter: Meter) -> Meter:

@@ -27,7 +27,7 @@ from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Meter, Phone, PurchaseRow, TokenRow, Unit
+from ledger.unit import KeyLimit, KeyName, Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
 from sts.modules.contract import SecurityModule
 
@@ -282,6 +282,9 @@ class Vending:
         """Make the tokens here, or keep their inputs and leave it to `gateway/desk.py` to ask the module."""
         if not life.tokens:
             return Event.TOKEN_MADE  # all of the money went to charges and debts
+        if not life.tokens_are_stored and not self._counted(life):
+            life.refusal = Refusal(Reason.KEY_LIMIT_REACHED, drn=life.meter.drn)
+            return Event.TOKEN_REFUSED
         if life.tokens_are_stored or not self._is_at_once(life):
             if not life.tokens_are_stored:
                 point = self.unit.points[life.row.service_point_id]
@@ -298,6 +301,24 @@ class Vending:
             return Event.TOKEN_REFUSED
         self._set_meter(life)
         return Event.TOKEN_MADE
+
+    def _counted(self, life: Life) -> bool:
+        """Count the tokens against the limits of their keys, in the transaction that stores them.
+
+        A token that is given up later stays counted: the module may have made it.
+        """
+        totals: dict[KeyName, KeyLimit] = {}
+        for token in life.tokens:
+            name = tokens.key_name(token)
+            limit = totals.get(name) or self.unit.key_limits.get(name)
+            if limit is not None:
+                more = limit.with_more(1, token.units_tenths)
+                if more is None:
+                    return False
+                totals[name] = more
+        for name, limit in totals.items():
+            self.unit.put("key_limits", name, limit)
+        return True
 
     def _set_meter(self, life: Life) -> None:
         self.unit.put("meters", life.meter.drn, life.meter)

@@ -19,6 +19,7 @@ from ledger.unit import (
     Balance,
     DebtRow,
     Hold,
+    KeyLimit,
     Meter,
     Need,
     Phone,
@@ -65,6 +66,13 @@ READ_METERS = Read(
 )
 READ_POINTS = Read(
     {"s": tables.service_point}, _POINT, "FROM service_point s WHERE s.id {in0:uuid} ORDER BY s.id {lock:s}"
+)
+_KEY_NAME = "supply_group key_revision key_type key_generation base_date"
+READ_KEY_LIMITS = Read(
+    {"k": tables.vending_key},
+    f"{_columns('k', _KEY_NAME)} k.tokens_made k.token_limit k.units_made_tenths k.units_limit_tenths",
+    "FROM vending_key k WHERE k.supply_group {in0:text} "
+    "AND (k.token_limit IS NOT NULL OR k.units_limit_tenths IS NOT NULL)",
 )
 READ_DEBTS = Read(
     {"d": tables.debt},
@@ -151,6 +159,16 @@ UPDATE_DEBT = Update(
     "outstanding_minor recovered_this_month_minor",
     "outstanding_minor = {outstanding_minor}, recovered_this_month_minor = {recovered_this_month_minor}",
 )
+# Only keys with a limit are counted here: a total that every sale changes would make every sale wait for the others.
+COUNT_KEY = Update(
+    tables.vending_key,
+    _KEY_NAME,
+    "tokens_made units_made_tenths",
+    "tokens_made = vending_key.tokens_made + {tokens_made}, "
+    "units_made_tenths = vending_key.units_made_tenths + {units_made_tenths}",
+    "(token_limit IS NULL OR vending_key.tokens_made + {tokens_made} <= token_limit) "
+    "AND (units_limit_tenths IS NULL OR vending_key.units_made_tenths + {units_made_tenths} <= units_limit_tenths)",
+)
 # A balance may always rise; it may fall only as far as its floor, whatever has happened since it was read.
 UPDATE_BALANCE = Update(
     tables.limited_balance,
@@ -202,6 +220,10 @@ def _unique(keys: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(keys))
 
 
+def _supply_groups(meter: Meter) -> list[str]:
+    return [meter.supply_group] if meter.next_key is None else [meter.supply_group, meter.next_key.partition(".")[0]]
+
+
 def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     """Ask for everything in `need`, and return the unit that holds it."""
     unit = Unit()
@@ -222,6 +244,10 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
                 point = unit.points.get(meter.service_point_id) if meter.service_point_id else None
                 if point is not None and meter.status == "INSTALLED":
                     unit.saved_meters.setdefault(point.customer_id, []).append(meter.drn)
+            groups = _unique(group for meter in unit.meters.values() for group in _supply_groups(meter))
+            for row in (yield READ_KEY_LIMITS, [groups]):
+                unit.key_limits[row[:5]] = KeyLimit(*row[5:])
+            unit.key_limits_read = dict(unit.key_limits)
         meter_ids = [meter.id for meter in unit.meters.values()]
         if need.since is not None and meter_ids:
             recent: dict[UUID, list[PurchaseRow]] = {}
@@ -308,6 +334,12 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     for update, rows in unit.updates.items():
         if rows:
             yield update, rows
+    if counted := [
+        (*name, limit.tokens_made - read.tokens_made, limit.units_made_tenths - read.units_made_tenths)
+        for name, read in unit.key_limits_read.items()
+        if (limit := unit.key_limits[name]) != read
+    ]:
+        yield COUNT_KEY, sorted(counted)
     moved = [
         (account, balance.posted_minor - read.posted_minor, balance.pending_minor - read.pending_minor)
         for account, read in unit.balances_read.items()

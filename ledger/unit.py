@@ -126,6 +126,30 @@ class Balance:
         return self.posted_minor - self.pending_minor - self.floor_minor
 
 
+KeyName = tuple[str, int, int, int, int]  # supply group, revision, type, generation, base date
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """What a vending key has made here, and the most it may make; None: no limit of this kind."""
+
+    tokens_made: int
+    token_limit: int | None
+    units_made_tenths: int
+    units_limit_tenths: int | None
+
+    def with_more(self, tokens: int, units_tenths: int) -> KeyLimit | None:
+        """The totals after so much more; None if a limit does not allow it."""
+        more = KeyLimit(
+            self.tokens_made + tokens, self.token_limit, self.units_made_tenths + units_tenths, self.units_limit_tenths
+        )
+        if more.token_limit is not None and more.tokens_made > more.token_limit:
+            return None
+        if more.units_limit_tenths is not None and more.units_made_tenths > more.units_limit_tenths:
+            return None
+        return more
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
     """A request seen before."""
@@ -234,6 +258,8 @@ class Unit:
         self.last_purchases: dict[UUID, PurchaseRow] = {}  # by meter: the last that gave a token
         self.tokens: dict[UUID, tuple[TokenRow, ...]] = {}  # by purchase
         self.holds: dict[UUID, Hold] = {}
+        self.key_limits: dict[KeyName, KeyLimit] = {}  # of keys that have one
+        self.key_limits_read: dict[KeyName, KeyLimit] = {}
         self.postings: dict[UUID, tuple[tuple[UUID, int], ...]] = {}  # by transaction
         self.reversals: dict[UUID, UUID] = {}  # transaction -> the one that reverses it
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
