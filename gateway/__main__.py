@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import getpass
 import logging
 import os
@@ -116,6 +117,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     async def work(told: asyncio.Event) -> None:
         async with app.opened(settings, RealWorld(), metrics) as gateway:
+            # What is loaded now stays: the collector need not walk it again and again (a fifth of a purchase's time).
+            gc.collect()
+            gc.freeze()
             serving = asyncio.create_task(gateway.run())
             stopping = asyncio.create_task(told.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

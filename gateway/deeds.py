@@ -275,12 +275,12 @@ class Continue:
         meter = next(meter for meter in unit.meters.values() if meter.id == row.meter_id)
         kept = json.loads(row.sale) if row.sale else {}
         life = Life(
-            row,
+            replace(row),
             meter,
             nth=kept.pop("nth", 1),
             after=kept.pop("after", {}),
             split=kept,
-            tokens=list(unit.tokens.get(row.id, ())),
+            tokens=[replace(token) for token in unit.tokens.get(row.id, ())],
             is_stored=True,
         )
         life.tokens_are_stored = bool(life.tokens)

@@ -192,7 +192,8 @@ def _credit(
             zone_offset_minutes=minting.settings.base_date_offset_minutes,
         )
         row = _row(purchase_id, seq + len(tokens), meter, kind, key, units_tenths=units_tenths)
-        tokens.append(replace(row, tid=last, subclass=_ELECTRICITY, rnd=minting.nibble(), amount_field=amount_field))
+        row.tid, row.subclass, row.rnd, row.amount_field = last, _ELECTRICITY, minting.nibble(), amount_field
+        tokens.append(row)
     _require(minting.module, key)
     return tokens, replace(meter, last_tid=last) if same_base else replace(meter, next_last_tid=last)
 
@@ -254,7 +255,9 @@ def make(minting: Minting, meter: Meter, tokens: Sequence[TokenRow]) -> list[Tok
 
 def filled(tokens: Sequence[TokenRow], digits: Sequence[str]) -> list[TokenRow]:
     """The tokens with these digits, one each, in order."""
-    return [replace(token, digits=text) for token, text in zip(tokens, digits, strict=True)]
+    for token, text in zip(tokens, digits, strict=True):
+        token.digits = text
+    return list(tokens)
 
 
 def shown(tokens: Sequence[TokenRow]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -21,7 +22,7 @@ from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
 from gateway import tokens
-from gateway.purchase import Effect, Event, State, step
+from gateway.purchase import Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
 from gateway.world import World
 from ledger import books, entries, pricing, tables
@@ -90,7 +91,7 @@ class Done:
 
 @dataclass(slots=True)
 class Life:
-    """One purchase while a deed works on it."""
+    """One purchase while a deed works on it; `row` is its own copy."""
 
     row: PurchaseRow
     meter: Meter
@@ -101,14 +102,6 @@ class Life:
     refusal: Refusal | None = None
     is_stored: bool = False  # the purchase's row is in the database
     tokens_are_stored: bool = False
-
-    @property
-    def state(self) -> State:
-        return State(self.row.state)
-
-    @property
-    def owed(self) -> Effect:
-        return Effect(self.row.owed)
 
 
 class Vending:
@@ -122,18 +115,18 @@ class Vending:
 
     def walk(self, life: Life, event: Event | None = None) -> None:
         """Follow the table from where the purchase stands, until it ends or must wait; then store it."""
+        now_at = Step(State(life.row.state), Effect(life.row.owed))
         while True:
             if event is not None:
-                following = step(life.state, event)
-                life.row = replace(life.row, state=following.state.value, owed=following.effect.value)
-            event = self._carry_out(life)
+                now_at = step(now_at.state, event)
+                life.row.state, life.row.owed = now_at.state.value, now_at.effect.value
+            event = self._carry_out(life, now_at.effect)
             if event is None:
                 break
         self._store(life)
-        self.done.state = life.state
+        self.done.state = now_at.state
 
-    def _carry_out(self, life: Life) -> Event | None:
-        effect = life.owed
+    def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
             return self._quote(life)
         if effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
@@ -186,15 +179,12 @@ class Vending:
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
         life.after = after_json(sale.after)
-        life.row = replace(
-            row,
-            payer_id=account,
-            station_id=station.station_id if station else None,
-            tariff_code=point.tariff_code,
-            tariff_version=sale.tariff_version,
-            units_tenths=sale.units_tenths,
-            receipt=receipt_of(row.id),
-        )
+        row.payer_id = account
+        row.station_id = station.station_id if station else None
+        row.tariff_code = point.tariff_code
+        row.tariff_version = sale.tariff_version
+        row.units_tenths = sale.units_tenths
+        row.receipt = receipt_of(row.id)
         return Event.QUOTED
 
     def _refuse_second(self, life: Life) -> None:
@@ -406,7 +396,7 @@ class Vending:
 
     def _refuse(self, life: Life) -> None:
         refusal = life.refusal or Refusal(Reason(life.row.reason) if life.row.reason else Reason.MODULE_SILENT)
-        life.row = replace(life.row, reason=refusal.reason.value, owed=Effect.NOTHING.value)
+        life.row.reason, life.row.owed = refusal.reason.value, Effect.NOTHING.value
         self.done.reason = refusal.reason
         message = refusal_message(self.shop, refusal)
         if refusal.reason is Reason.KEY_CHANGE_FIRST:
@@ -422,13 +412,13 @@ class Vending:
             kept = {"nth": life.nth}
         elif row.state != State.VENDED and life.split:
             kept = {**life.split, "after": life.after}
-        row = life.row = replace(row, sale=json.dumps(kept, separators=(",", ":")) if kept else None)
+        row.sale = json.dumps(kept, separators=(",", ":")) if kept else None
         gives_tokens = row.state in (State.VENDED, State.VENDING) or row.reason == Reason.KEY_CHANGE_FIRST
         if gives_tokens and not life.tokens_are_stored:
             for token in life.tokens:
-                unit.insert(tables.token, _values(token))
+                unit.insert(tables.token, _token_values(token))
         if not life.is_stored:
-            unit.insert(tables.purchase, _values(row))
+            unit.insert(tables.purchase, _purchase_values(row))
             if row.state not in (State.REFUSED, State.RETURNED):
                 unit.put("recent", row.meter_id, (*unit.recent.get(row.meter_id, ()), row))
         else:
@@ -518,5 +508,5 @@ def sold_message(
     return Message("sold" if made else "sold_no_token", values)
 
 
-def _values(row: PurchaseRow | TokenRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in row.__slots__)
+_purchase_values = attrgetter(*PurchaseRow.__slots__)
+_token_values = attrgetter(*TokenRow.__slots__)

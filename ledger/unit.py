@@ -159,9 +159,9 @@ class StoredRequest:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PurchaseRow:
-    """A purchase as stored."""
+    """A purchase as stored. Mutable while a deed works on its own copy; what a unit holds is left alone."""
 
     id: UUID
     meter_id: UUID
@@ -186,9 +186,12 @@ class PurchaseRow:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class TokenRow:
-    """A token with every input it was, or will be, made from; `digits` is None until the module has answered."""
+    """A token with every input it was, or will be, made from; `digits` is None until the module has answered.
+
+    Mutable as a purchase's row is.
+    """
 
     purchase_id: UUID
     seq: int
