@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 FINGERPRINT_OCTETS: Final = 16
 _REFERENCE_CHARACTERS: Final = 64
 _PUNCTUATION: Final = str.maketrans("", "", "+ -()")
-# A part waits for the others this long before it is acknowledged alone: a message centre with a window of one sends
-# the next part only then. What is lost if we fall in between is a request nobody was promised anything for.
-_PART_PATIENCE_S: Final = 1.0
 
 
 class _Piece(NamedTuple):
@@ -46,7 +43,9 @@ class SmsChannel:
     `parse` reads a text and never fails: what it cannot read is `Unreadable`. `render` says a reply in the
     customer's language, and `keep_whole` names the substrings of that text that must stay in one part (a token).
     `new_reference` gives a fresh string for messages whose link carries no message id.
-    `on_receipt` is told of each delivery receipt, with its link's name.
+    `on_receipt` is told of each delivery receipt, with its link's name. `part_patience_s`: how long a part of a long
+    message waits for the others before it is acknowledged alone, since a message centre with a window of one sends the
+    next part only then; what is lost if we fall in between is a request nobody was promised anything for.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class SmsChannel:
         now: Callable[[], datetime],
         new_reference: Callable[[], str],
         on_receipt: Callable[[str, Receipt], None] | None = None,
+        part_patience_s: float = 1.0,
         name: str = "sms",
     ) -> None:
         self._links = {link.name: link for link in links}
@@ -70,6 +70,7 @@ class SmsChannel:
         self._now = now
         self._new_reference = new_reference
         self._on_receipt = on_receipt
+        self._part_patience_s = part_patience_s
         self._name = name
         self._desk: Desk | None = None
         self._assembler: Assembler[_Piece] = Assembler()
@@ -133,7 +134,7 @@ class SmsChannel:
             log.warning("%d parts of messages that never became whole dropped", len(expired))
         pieces = self._assembler.add(key, place, piece, loop.time())
         if pieces is None:
-            loop.call_later(_PART_PATIENCE_S, piece.incoming.answer, codes.ROK)
+            loop.call_later(self._part_patience_s, piece.incoming.answer, codes.ROK)
         else:
             self._start(pieces)
 

@@ -8,6 +8,7 @@ parts.py           parts put together again
 receipt.py         delivery receipts
 session.py         one session as an ESME: states, window, sequence numbers, timers; pure
 link.py            sockets, rebinding, sending; one message centre as the program sees it
+centre_session.py  one session as a message centre sees it; pure
 phones.py          what phones have received, for the message centre below
 centre_settings.py how that message centre behaves, and misbehaves
 message_centre.py  a message centre on the real wire, for sandboxes, tests and load

@@ -157,7 +157,7 @@ class Link:
         roles = (Role.TRANSCEIVER,) if self.settings.mode == "transceiver" else (Role.TRANSMITTER, Role.RECEIVER)
         sessions = [asyncio.create_task(self._stay_bound(role), name=f"{self.name}-{role.name}") for role in roles]
         try:
-            await asyncio.gather(*sessions)
+            await asyncio.wait(sessions)  # not gather: on cancellation the sessions shall live until they have left
         finally:
             self._stopping = True
             try:
@@ -206,6 +206,8 @@ class Link:
         if sender is None or self._resume is not None or not sender.writable:
             return
         session = sender.session
+        if not (self._waiting and session.can_submit):
+            return
         while self._waiting and session.can_submit:
             waiting = self._waiting.popleft()
             if waiting.done.done():  # whoever waited has gone
@@ -218,7 +220,8 @@ class Link:
                 continue
             self.counts.submits += 1
             sender.submitted[sequence] = waiting
-            sender.write_soon()
+        sender.write_soon()
+        sender.set_timer()
 
     def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._resume is None:
@@ -410,7 +413,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self.session.bind(self.loop.time())
         self._write()
-        self._set_timer()
+        self.set_timer()
 
     def data_received(self, data: bytes) -> None:
         self._after(self.session.receive(data, self.loop.time()))
@@ -461,7 +464,7 @@ class _Connection(asyncio.Protocol):
         if self.session.state is State.BOUND:
             self.session.unbind(self.loop.time())
             self._write()
-            self._set_timer()
+            self.set_timer()
 
     def give_up(self, reason: str) -> None:
         """End the session at once, without ceremony."""
@@ -493,7 +496,7 @@ class _Connection(asyncio.Protocol):
             self._see_whether_quiet()
         self.write_soon()
         if not self.session.is_closed:
-            self._set_timer()
+            self.set_timer()
 
     def _write_planned_output(self) -> None:
         self._write_planned = False
@@ -508,7 +511,7 @@ class _Connection(asyncio.Protocol):
         if not self.writable and transport.get_write_buffer_size() > _MAX_UNWRITTEN_OCTETS:
             self.give_up("the peer does not read")
 
-    def _set_timer(self) -> None:
+    def set_timer(self) -> None:
         deadline = self.session.next_deadline()
         if deadline is None:
             return
