@@ -4,12 +4,14 @@ world       now, ids and chance: the only reader of the clock
 purchase    the life of a purchase: states, events, effects, the table
 sale        a sale as it is kept: split, receipt number
 vend        carries out the table's effects on one batch; decides, never waits
+tokens      which tokens a sale gives, under which key, from which inputs
 deeds       requests of every kind, and waiting purchases, as deeds for the ledger's writer
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
 delivery    sends the replies owed, again if lost
 app         composition root: settings to a running gateway
 intake      takes in a utility's records from a folder
 keyfile     writes the sealed key file
+engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need
 demo        the product at work on one machine
 logs, metrics, health     for whoever runs it at night

@@ -16,7 +16,7 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import Settings
-from gateway import app, check, logs
+from gateway import app, check, logs, meterdesk, tokentools
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--config", type=Path, required=True, metavar="FILE")
     listing.set_defaults(keys_run=_list_keys)
 
+    tokentools.add_commands(
+        commands,
+        find_meter=meterdesk.find_meter,
+        find_sale=meterdesk.find_sale,
+        make_in_books=meterdesk.make_management,
+    )
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

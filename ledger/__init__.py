@@ -10,6 +10,7 @@ batch, sql            its statements, set by set, for both databases
 books                 reserve, post, release, reverse: the only writer of entries
 outbox, purchases     replies owed; purchases that wait
 records, openings     customers, stations, meters, debts as first loaded; balances they bring
+meters                a meter for those who look after it
 trial_balance         the books as a whole, and the rules they keep
 store                 the one door to the database: group commit
 """

@@ -14,6 +14,8 @@
     keychange   key-change sets of two and four tokens
     decode      20 digits -> token, or a named refusal; token -> 20 digits
     knownanswer published tokens made again: are an operator's EA07 tables the right ones?
+    explain     what a token says, as facts for people
+    selftest, vectorrows     every row of a vector file computed and compared
     meter       a simulated meter, for tests and for support
     modules     security modules: contract, software, sealed key store
 
