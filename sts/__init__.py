@@ -17,7 +17,8 @@
     explain     what a token says, as facts for people
     selftest, vectorrows     every row of a vector file computed and compared
     meter       a simulated meter, for tests and for support
-    modules     security modules: contract, software, sealed key store
+    modules     security modules: contract, software, PKCS#11, Prism's TokenApi, a pool of several; sealed key store
 
-Pure throughout, except the one function of modules.keystore that reads a file. No clock, no chance.
+Pure outside modules, where the functions that read files and the modules that are asked over a wire wait. No clock, no
+chance.
 """

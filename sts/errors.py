@@ -37,6 +37,7 @@ class Fault(StrEnum):
     KEYSTORE           = "keystore"             # the key file is cut, altered, or sealed under another master key
     DUPLICATE          = "duplicate"            # the same vending key twice
     SILENT             = "silent"               # a security module did not answer: outcome unknown
+    MODULE_MISMATCH    = "module_mismatch"      # a security module's answer is not what was asked: it is not used
     # fmt: on
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sts.errors import Fault, StsError
 from sts.modules import keystore
-from sts.modules.keystore import KeystoreError, MasterKey, master_key_from, read_keystore, seal, unseal
+from sts.modules.keystore import KeyLock, KeystoreError, MasterKey, master_key_from, read_keystore, seal, unseal
 from sts.modules.records import VendingKeyRecord
 from tests.sts.keys import NOW, raw_key, record
 
@@ -25,6 +25,23 @@ RECORDS: Final = [
 ]
 NONCES: Final = [bytes([number]) * 12 for number in range(1, 4)]
 SEALED: Final = seal(RECORDS, MASTER, NONCES)
+# The same keys, as the program wrote them when the format was of version 1.
+# fmt: off
+SEALED_1: Final = (
+    '{"format": "prepaid-gateway sealed vending keys", "version": 1, "note": "own format of prepaid-gateway; not '
+    'a KMC key load file", "records": [\n'
+    '  {"supply_group": "123456", "key_revision": 1, "key_type": 2, "dkga": 2, "base_date": 2014, "key_expiry": 2'
+    '55, "active_from": null, "issued_until": null, "kcv": "bdab77", "nonce": "010101010101010101010101", "sealed'
+    '": "683d4e5817e8ebc26f8d43b2dbca90c94fdc9da012d4fd56"},\n'
+    '  {"supply_group": "123456", "key_revision": 2, "key_type": 1, "dkga": 2, "base_date": 2014, "key_expiry": 2'
+    '55, "active_from": "2026-03-01T12:00:00+00:00", "issued_until": "2027-04-05T12:00:00+00:00", "kcv": "f864bb"'
+    ', "nonce": "020202020202020202020202", "sealed": "f06eee49e1d43acc35e02984c86e1dbb45d3d1311ebacf04"},\n'
+    '  {"supply_group": "123457", "key_revision": 1, "key_type": 2, "dkga": 4, "base_date": 2014, "key_expiry": 8'
+    '5, "active_from": "2026-03-01T12:00:00+00:00", "issued_until": null, "kcv": "212d33", "nonce": "030303030303'
+    '030303030303", "sealed": "e9be3c90831a7e122824f27b3029334617ce8461e3867827bd9f7006adbd37ea6bab98ef"}\n'
+    ']}\n'
+)
+# fmt: on
 
 
 def _facts(one: VendingKeyRecord) -> tuple[object, ...]:
@@ -37,6 +54,31 @@ def test_what_was_sealed_comes_out_again() -> None:
     assert unseal(seal([], MASTER, []), MASTER) == ()
 
 
+def test_file_of_version_1_is_still_read_and_version_2_is_written() -> None:
+    opened = unseal(SEALED_1, MASTER)
+    assert [_facts(one) for one in opened] == [_facts(one) for one in RECORDS]
+    assert seal(opened, MASTER, NONCES) == SEALED
+    with pytest.raises(KeystoreError):
+        unseal(SEALED_1, OTHER_MASTER)
+
+
+def test_file_without_records_is_proved_too() -> None:
+    empty = seal([], MASTER, [])
+    with pytest.raises(KeystoreError):
+        unseal(empty, OTHER_MASTER)
+    # In version 1 nothing proved it, so anyone could have put it there.
+    with pytest.raises(KeystoreError) as refusal:
+        unseal(keystore._text_of([], KeyLock(), 1) + "}\n", MASTER)
+    assert refusal.value.fault is Fault.KEYSTORE
+
+
+def test_record_of_version_1_is_not_taken_into_a_file_of_version_2() -> None:
+    entries = json.loads(SEALED_1)["records"]
+    with pytest.raises(KeystoreError) as refusal:
+        unseal(keystore._checked_text_of(entries, MASTER), MASTER)
+    assert refusal.value.fault is Fault.KEYSTORE
+
+
 def test_same_records_and_nonces_give_the_same_text() -> None:
     assert seal(RECORDS, MASTER, NONCES) == SEALED
 
@@ -45,11 +87,12 @@ def test_file_shows_no_key_and_says_what_it_is_not() -> None:
     for one in RECORDS:
         assert one.key.secret_bytes().hex() not in SEALED
     assert "not a KMC key load file" in SEALED
-    assert json.loads(SEALED)["version"] == 1
+    assert json.loads(SEALED)["version"] == 2
 
 
-def test_any_bit_altered_anywhere_refuses_the_file() -> None:
-    raw = SEALED.encode()
+@pytest.mark.parametrize("text", [SEALED, SEALED_1], ids=["version 2", "version 1"])
+def test_any_bit_altered_anywhere_refuses_the_file(text: str) -> None:
+    raw = text.encode()
     for place in range(len(raw)):
         for bit in (0, 3, 5):
             altered = bytearray(raw)
@@ -67,11 +110,14 @@ def test_file_cut_anywhere_is_refused(length: int) -> None:
         assert refusal.value.fault is Fault.KEYSTORE
 
 
-def _edited(edit: Callable[[dict[str, Any]], None]) -> str:
-    """The file with its document changed and spelled in the canonical way again."""
+def _edited(edit: Callable[[dict[str, Any]], None], check: bool) -> str:
+    """The file with its document changed and spelled in the canonical way again, and if wanted with a right check."""
     document = json.loads(SEALED)
     edit(document)
-    return keystore._text_of(document["records"])
+    if check:
+        return keystore._checked_text_of(document["records"], MASTER)
+    old_end = keystore._end_of(bytes.fromhex(document["check"]))
+    return keystore._text_of(document["records"], KeyLock(), 2) + old_end
 
 
 def _swap(document: dict[str, Any]) -> None:
@@ -109,10 +155,11 @@ EDITS: Final[list[tuple[str, Callable[[dict[str, Any]], None]]]] = [
 # fmt: on
 
 
+@pytest.mark.parametrize("check", [False, True], ids=["old check", "right check"])
 @pytest.mark.parametrize("edit", [edit for _, edit in EDITS], ids=[label for label, _ in EDITS])
-def test_edited_file_is_refused_as_a_whole(edit: Callable[[dict[str, Any]], None]) -> None:
+def test_edited_file_is_refused_as_a_whole(edit: Callable[[dict[str, Any]], None], check: bool) -> None:
     with pytest.raises(KeystoreError) as refusal:
-        unseal(_edited(edit), MASTER)
+        unseal(_edited(edit, check), MASTER)
     assert refusal.value.fault is Fault.KEYSTORE
 
 
@@ -122,11 +169,17 @@ OTHER_TEXTS: Final = [
     ("an array",              "[]"),
     ("deeply nested",         "[" * 100_000),
     ("another format",        SEALED.replace("prepaid-gateway sealed", "other sealed", 1)),
-    ("a later version",       SEALED.replace('"version": 1', '"version": 2', 1)),
-    ("a version of true",     SEALED.replace('"version": 1', '"version": true', 1)),
+    ("a later version",       SEALED.replace('"version": 2', '"version": 3', 1)),
+    ("an earlier version",    SEALED.replace('"version": 2', '"version": 1', 1)),
+    ("a version of true",     SEALED.replace('"version": 2', '"version": true', 1)),
+    ("a version of 2.0",      SEALED.replace('"version": 2', '"version": 2.0', 1)),
+    ("no check",              SEALED[: SEALED.index(', "check"')] + "}\n"),
+    ("another check",         SEALED[:-4] + "0" + SEALED[-3:]),
+    ("a lock of no kind",     SEALED.replace('{"kind": "key"}', '{"kind": "none"}', 1)),
+    ("a lock of another sort", SEALED.replace('{"kind": "key"}', '["kind"]', 1)),
     ("another note",          SEALED.replace("own format", "the format", 1)),
-    ("one more member",       SEALED.replace('"version": 1', '"version": 1, "more": 1', 1)),
-    ("a member twice",        SEALED.replace('"version": 1', '"version": 1, "version": 1', 1)),
+    ("one more member",       SEALED.replace('"version": 2', '"version": 2, "more": 1', 1)),
+    ("a member twice",        SEALED.replace('"version": 2', '"version": 2, "version": 2', 1)),
     ("other white space",     SEALED.replace(", ", ",", 1)),
     ("a line end more",       SEALED + "\n"),
     ("a member renamed",      SEALED.replace('"sealed": "', '"SEALED": "', 1)),
@@ -159,7 +212,7 @@ def test_another_master_key_opens_nothing() -> None:
 def _sealed_raw(raw: bytes, **changes: Any) -> str:
     """A file whose seal is right and whose content is not: as if made by a faulty program that holds the master key."""
     facts = {**keystore._facts_of(RECORDS[0]), **changes}
-    return keystore._text_of([keystore._sealed(facts, raw, MASTER, NONCES[0], 0, 1)])
+    return keystore._checked_text_of([keystore._sealed(facts, raw, MASTER, NONCES[0], 0, 1)], MASTER)
 
 
 # fmt: off
@@ -199,7 +252,7 @@ def test_two_keys_of_one_name_are_refused_both_ways() -> None:
     facts = keystore._facts_of(RECORDS[0])
     twice = [keystore._sealed(facts, GOOD_RAW, MASTER, NONCES[place], place, 2) for place in range(2)]
     with pytest.raises(KeystoreError) as refusal:
-        unseal(keystore._text_of(twice), MASTER)
+        unseal(keystore._checked_text_of(twice, MASTER), MASTER)
     assert refusal.value.fault is Fault.DUPLICATE
 
 
