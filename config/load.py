@@ -34,6 +34,8 @@ from config.settings import (
     GatewaySettings,
     HttpSettings,
     LogSettings,
+    Pkcs11Settings,
+    PrismSettings,
     PurchaseSettings,
     Secret,
     Settings,
@@ -57,11 +59,16 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "sts": StsSettings,
     "http": HttpSettings,
     "log": LogSettings,
-    "smpp": SmppSettings,  # a list of such tables
+    "smpp": SmppSettings,  # the last three are lists of such tables
+    "pkcs11": Pkcs11Settings,
+    "prism": PrismSettings,
 }
+# What the tables of a list are called, in faults and in the names of environment variables.
+_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module"}
+_LISTS: Final[Mapping[str, type]] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings}
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
-_NEVER_INLINE: Final = frozenset({(StsSettings, "master_key")})
+_NEVER_INLINE: Final = frozenset({(StsSettings, "master_key"), (Pkcs11Settings, "pin"), (PrismSettings, "password")})
 
 # The first may not be greater than the second.
 _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
@@ -70,6 +77,8 @@ _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
     PurchaseSettings: (("give_up_s", "reservation_timeout_s"),),
     DeliverySettings: (("retry_min_s", "retry_max_s"),),
     SmppSettings: (("reconnect_min_s", "reconnect_max_s"),),
+    Pkcs11Settings: (("rest_first_s", "rest_max_s"),),
+    PrismSettings: (("rest_first_s", "rest_max_s"),),
 }
 
 
@@ -191,8 +200,8 @@ class _Reader:
     ) -> tuple[dict[str, Any] | None, list[str]]:
         """The table of the tree that an override goes into, with the keys known there; None after a fault."""
         section, deeper = path[0], len(path) == 3
-        if section == "smpp" and deeper:
-            links = document.get("smpp")
+        if section in _LISTS and deeper:
+            links = document.get(section)
             named = {
                 _as_variable(link["name"]): link
                 for link in (links if isinstance(links, list) else [])
@@ -200,14 +209,17 @@ class _Reader:
             }
             link = named.get(path[1].upper())
             if link is None:
-                expected = "the name of a link in [[smpp]]" + _suggestion(path[1].upper(), named)
+                expected = f"the name of a {_CALLED[section]} in [[{section}]]" + _suggestion(path[1].upper(), named)
                 self.fault(variable.name, None, expected, path[1].upper())
-            return link, _keys(SmppSettings)
+            return link, _keys(_LISTS[section])
         if section == "channels" and deeper:
             return self.child(self.child(document, "channels"), path[1].upper()), _keys(ChannelSettings)
         kind = _SECTIONS.get(section)
-        if kind is None or len(path) != 2 or section in ("smpp", "channels"):
-            shape = {"smpp": "__<LINK>__<KEY>", "channels": "__<NAME>__<KEY>"}.get(section)
+        if kind is None or len(path) != 2 or section in ("channels", *_LISTS):
+            shape = {
+                **{name: f"__<{called.upper()}>__<KEY>" for name, called in _CALLED.items()},
+                "channels": "__<NAME>__<KEY>",
+            }.get(section)
             known = [name.upper() for name in _SECTIONS]
             expected = (
                 f"{PREFIX}{section.upper()}{shape}"
@@ -253,32 +265,37 @@ class _Reader:
                 self.fault(name, None, "a known section" + _suggestion(name, known), "an unknown one")
         built: dict[str, Any] = {}
         for name, kind in _SECTIONS.items():
-            if name == "smpp":
-                built[name] = self.links(document.get(name, []))
+            if name in _LISTS:
+                built[name] = self.named_tables(name, kind, document.get(name, []))
             elif name == "channels":
                 built[name] = self.channels(document.get(name, {}))
             else:
                 built[name] = self.section(kind, document.get(name, {}), name)
         return None if self.faults else Settings(**built)
 
-    def links(self, found: object) -> tuple[SmppSettings, ...]:
+    def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
+        """The tables of a list such as [[smpp]], each with a name of its own."""
         if not isinstance(found, list):
-            self.fault("smpp", found, "a list of tables, [[smpp]]", _describe(found))
+            self.fault(section, found, f"a list of tables, [[{section}]]", _describe(found))
             return ()
-        links: list[SmppSettings] = []
+        built: list[S] = []
         names: dict[str, str] = {}
+        taken: set[str] = set()
         for position, table in enumerate(found, start=1):
             name = table.get("name") if isinstance(table, dict) else None
-            where = f"smpp[{name}]" if isinstance(name, str) and name else f"smpp[{position}]"
-            link = self.section(SmppSettings, table, where)
+            where = f"{section}[{name}]" if isinstance(name, str) and name else f"{section}[{position}]"
+            one = self.section(kind, table, where)
             if isinstance(name, str):
-                # Compared as the environment spells them, else one override would mean two links.
+                # Compared as the environment spells them, else one override would mean two of them.
                 earlier = names.setdefault(_as_variable(name), where)
-                if earlier != where or any(name == other.name for other in links):
-                    self.fault(f"{where}.name", None, "a name unlike those of the other links", f"one like {earlier}")
-            if link is not None:
-                links.append(link)
-        return tuple(links)
+                if earlier != where or name in taken:
+                    expected = f"a name unlike those of the other {_CALLED[section]}s"
+                    self.fault(f"{where}.name", None, expected, f"one like {earlier}")
+                if one is not None:
+                    taken.add(name)
+            if one is not None:
+                built.append(one)
+        return tuple(built)
 
     def channels(self, found: object) -> Mapping[str, ChannelSettings]:
         if not isinstance(found, dict):

@@ -217,6 +217,50 @@ class SmppSettings:
     tls_ca_file: FilePath = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pkcs11Settings:
+    """A security module behind a PKCS#11 library, for vending keys of DKGA04."""
+
+    name: Name
+    library: Annotated[str, Text(1, 4096)]
+    token_label: Annotated[str, Text(1, 32)]
+    pin: Secret = NO_SECRET
+    answers_at_once: bool = False
+    timeout_s: Seconds = 10.0
+    waiting_max: Annotated[int, Between(1, 10_000)] = 64
+    rate_per_s: Annotated[float, Between(0, 1_000_000)] = 0.0
+    rest_first_s: Seconds = 1.0
+    rest_max_s: Seconds = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrismSettings:
+    """A security module that speaks the TokenApi of Prism's modules over TLS."""
+
+    name: Name
+    host: Annotated[str, Text(1, 255)]
+    port: Annotated[int, Between(1, 65_535)]
+    realm: Annotated[str, Text(0, 80)] = ""
+    username: Annotated[str, Text(1, 80)]
+    password: Secret = NO_SECRET
+    keys: Annotated[str, Text(1, 65_536)]
+    ca_file: FilePath = ""
+    server_name: Annotated[str, Text(0, 255)] = ""
+    client_certificate_file: FilePath = ""
+    client_key_file: FilePath = ""
+    plain_on_loopback: bool = False
+    connections_max: Annotated[int, Between(1, 100)] = 1
+    waiting_max: Annotated[int, Between(0, 10_000)] = 64
+    connect_timeout_s: Seconds = 5.0
+    answer_timeout_s: Seconds = 10.0
+    doubt_s: Seconds = 10.0
+    tid_by: Literal["clock", "minutes"] = "clock"
+    repeats_exactly: bool = False
+    rate_per_s: Annotated[float, Between(0, 1_000_000)] = 0.0
+    rest_first_s: Seconds = 1.0
+    rest_max_s: Seconds = 30.0
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -235,6 +279,8 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
     smpp: tuple[SmppSettings, ...] = ()
+    pkcs11: tuple[Pkcs11Settings, ...] = ()
+    prism: tuple[PrismSettings, ...] = ()
 
     def channel(self, name: str) -> ChannelSettings:
         """The settings of a channel by its name in any case; the defaults if it has no section."""

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from channels import wording
@@ -20,7 +19,8 @@ from channels.smpp.text import Alphabet
 from channels.sms import SmsChannel
 from config import languages
 from config.languages import Catalogue
-from config.settings import Settings, SmppSettings, StsSettings
+from config.settings import Settings, SmppSettings
+from gateway import modules
 from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
@@ -29,9 +29,7 @@ from gateway.vend import Shop
 from gateway.world import World
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
-from sts.modules.keystore import master_key_from, read_keystore
-from sts.modules.software import SoftwareModule
-from sts.tables import SAMPLE, TableSet, table_set_from
+from sts.modules.pool import ModulePool
 
 log = logging.getLogger(__name__)
 
@@ -41,24 +39,6 @@ _LOOK_S = 1.0  # how often links are looked at for the metrics
 def zone(settings: Settings) -> ZoneInfo:
     """The utility's own time."""
     return ZoneInfo(settings.utility.timezone)
-
-
-def load_tables(settings: StsSettings) -> TableSet:
-    """The operator's EA07 tables, or the printed sample."""
-    if not settings.ea07_tables:
-        return SAMPLE
-    path = Path(settings.ea07_tables)
-    return table_set_from(path.read_text(encoding="utf-8"), path.stem)
-
-
-def load_module(settings: StsSettings) -> SoftwareModule:
-    """The software security module with the keys of the sealed key store; without a key store it has none."""
-    records = (
-        read_keystore(Path(settings.keystore), master_key_from(settings.master_key.reveal()))
-        if settings.keystore
-        else ()
-    )
-    return SoftwareModule(records, tables=load_tables(settings), cache_size=settings.decoder_key_cache)
 
 
 def link_settings(link: SmppSettings) -> LinkSettings:
@@ -191,7 +171,7 @@ class Gateway:
         return True
 
     async def _is_bound(self) -> bool:
-        return all(link.is_up() for link in self.sms.links)
+        return self.sms.is_up()
 
     async def _has_keys(self) -> bool:
         return bool(self.module.status().keys)
@@ -202,7 +182,7 @@ async def opened(
     settings: Settings, world: World, metrics: Metrics, module: SecurityModule | None = None
 ) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
-    keys = module or load_module(settings.sts)
+    keys = module or modules.load_module(settings)
     status = keys.status()
     if not status.real_meters_accept_ea07:
         log.warning(
@@ -221,3 +201,5 @@ async def opened(
         yield Gateway(settings, world, store, keys, metrics)
     finally:
         await store.close()
+        if isinstance(keys, ModulePool):
+            await keys.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from config import languages
 from config.settings import Settings, SmppSettings
-from gateway.app import load_module, load_tables
+from gateway.modules import load_module, load_tables
 from ledger.store import open_store
 from sts.knownanswer import known_answers
 
@@ -52,7 +52,7 @@ async def _database(settings: Settings) -> str:
 
 
 async def _keys(settings: Settings) -> str:
-    keys = load_module(settings.sts).status().keys
+    keys = load_module(settings).status().keys
     if not keys:
         raise ValueError("no vending key is loaded, so every sale will be refused: see `prepaid keys add`")
     groups = sorted({key.supply_group for key in keys})

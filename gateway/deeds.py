@@ -23,7 +23,7 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from gateway import tokens
-from gateway.purchase import AFTER_RESTART, START, TABLE, Event, State
+from gateway.purchase import AFTER_RESTART, START, TABLE, WAITING, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message
 from gateway.world import uuid7
@@ -45,7 +45,7 @@ class Arrival:
     @property
     def idem_key(self) -> str:
         """The natural key of the request, for ever."""
-        return f"{self.inbound.channel}|{self.inbound.peer}|{self.inbound.reference}"
+        return f"{self.inbound.channel}|{self.inbound.reference}"
 
     def need(self, need: Need) -> None:
         command, sender = self.inbound.command, self.inbound.sender
@@ -95,15 +95,23 @@ class Arrival:
             ),
         )
         unit.put("requests", self.idem_key, StoredRequest(self.idem_key, request_id, inbound.fingerprint))
+        stored = unit.mark()
         try:
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
             else:
                 language, message = self._answer(unit, now, language, phone)
                 self._reply(unit, done, now, request_id, language, message)
+            return done
         except Refusal as refusal:
-            done.reason = refusal.reason
-            self._reply(unit, done, now, request_id, language, refusal_message(self.shop, refusal))
+            refused = refusal
+        except Exception:  # a bug of ours, or data that cannot be: nothing was done, and the sender is told just that
+            log.exception("a request met a bug", extra={"request": str(request_id)})
+            unit.rollback(stored)
+            done = Done(is_fault=True)
+            refused = Refusal(Reason.INTERNAL)
+        done.reason = refused.reason
+        self._reply(unit, done, now, request_id, language, refusal_message(self.shop, refused))
         return done
 
     def _reply(self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, message: Message) -> None:
@@ -268,11 +276,13 @@ class Continue:
         if row is None:
             log.error("a purchase that is not stored was to go on", extra={"purchase": str(self.purchase_id)})
             return done
+        if self.event is None and State(row.state) not in WAITING:
+            return done  # somebody else has seen to it meanwhile
         if self.event is not None and self.event not in TABLE[State(row.state)]:
             # An answer that comes after the purchase has gone another way; the table allows it nowhere on.
             log.warning("a late answer is dropped", extra={"purchase": str(row.id), "event": self.event.value})
             return done
-        meter = next(meter for meter in unit.meters.values() if meter.id == row.meter_id)
+        (meter,) = (meter for meter in unit.meters.values() if meter.id == row.meter_id)
         kept = json.loads(row.sale) if row.sale else {}
         life = Life(
             replace(row),
@@ -288,6 +298,10 @@ class Continue:
             life.refusal = Refusal(self.reason)
         if self.event is Event.TOKEN_MADE:
             life.tokens = tokens.filled(life.tokens, self.digits)
-        event = self.event or AFTER_RESTART.get(State(row.state))
-        Vending(self.shop, unit, done, self.shop.world.now()).walk(life, event)
+        now, event = self.shop.world.now(), self.event or AFTER_RESTART.get(State(row.state))
+        if event is None and State(row.state) is State.VENDING and now >= row.expires_at:
+            event = Event.GAVE_UP  # held long enough; the token was never shown
+        Vending(self.shop, unit, done, now).walk(life, event)
+        if not done.ask and not done.wait_for:
+            done.freed = row.service_point_id
         return done

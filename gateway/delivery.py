@@ -12,8 +12,10 @@ import json
 import logging
 from collections import deque
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
+from uuid import UUID
 
 from channels.contract import Channel, Message, Outcome, Reply, Sent
 from config.settings import DeliverySettings
@@ -27,7 +29,17 @@ from ledger.unit import OutboxRow
 log = logging.getLogger(__name__)
 
 _CONFIRMED = TABLE[State.VENDED][Event.REPLY_CONFIRMED].state.value
+_SOLD = frozenset({"sold", "sold_no_token"})  # the replies that bring a purchase's token
 _BACKLOG_ROUNDS = 20  # what waits in memory, in multiples of what may be in flight; the rest waits in the outbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A reply in memory, and until when it is this node's to send."""
+
+    reply: Reply
+    attempts: int
+    lease_until: datetime
 
 
 class Delivery:
@@ -48,14 +60,16 @@ class Delivery:
         self._node = node
         self._world = world
         self._metrics = metrics
-        self._backlog: deque[tuple[Reply, int]] = deque()
+        self._backlog: deque[_Owed] = deque()
+        self._held: set[UUID] = set()  # outbox rows that wait in the backlog or are being sent
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enqueue(self, replies: list[Reply]) -> None:
         """Send these as soon as there is room. What finds no room stays in the outbox and is claimed from there."""
+        lease_until = self._world.now() + timedelta(seconds=self._settings.lease_s)
         for reply in replies:
             if len(self._backlog) < self._settings.in_flight_max * _BACKLOG_ROUNDS:
-                self._backlog.append((reply, 0))
+                self._hold(_Owed(reply, 0, lease_until))
         self._fill()
 
     async def run(self) -> None:
@@ -105,27 +119,43 @@ class Delivery:
                 at_most=room,
             )
             rows = await self._store.transact(take)
-            self._backlog.extend((_reply(row), row.attempts) for row in rows)
+            for row in rows:
+                if row.id not in self._held:  # one that is being sent had its lease renewed, and that is all
+                    self._hold(_Owed(_reply(row), row.attempts, row.lease_until))
             self._fill()
             if len(rows) < room:
                 return
 
-    def _fill(self) -> None:
-        while self._backlog and len(self._tasks) < self._settings.in_flight_max:
-            reply, attempts = self._backlog.popleft()
-            task = asyncio.create_task(self._send(reply, attempts))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+    def _hold(self, owed: _Owed) -> None:
+        self._held.add(owed.reply.id)
+        self._backlog.append(owed)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _fill(self) -> None:
+        now = self._world.now()
+        while self._backlog and len(self._tasks) < self._settings.in_flight_max:
+            owed = self._backlog.popleft()
+            if now >= owed.lease_until:
+                self._held.discard(owed.reply.id)  # it waited too long here: whoever claims it next sends it
+                continue
+            task = asyncio.create_task(self._send(owed.reply, owed.attempts))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, owed.reply.id))
+
+    def _ended(self, outbox_id: UUID, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._held.discard(outbox_id)
         if not task.cancelled() and task.exception() is not None:
             log.error("a reply could not be marked; its lease will run out", exc_info=task.exception())
         self._fill()
 
     async def _send(self, reply: Reply, attempts: int) -> None:
         channel = self._channels.get(reply.channel)
-        sent = await channel.send(reply) if channel else Sent(Outcome.LATER, "no such channel here")
+        try:
+            sent = await channel.send(reply) if channel else Sent(Outcome.LATER, "no such channel here")
+        except Exception:  # a bug of the channel's; the reply is tried again like any other that was not taken
+            log.exception("a reply met a bug", extra={"outbox": str(reply.id), "channel": reply.channel})
+            self._metrics.fault("delivery")
+            sent = Sent(Outcome.LATER, "a bug")
         now = self._world.now()
         outcome = sent.outcome
         if outcome is Outcome.LATER and attempts + 1 >= self._settings.attempts_max:
@@ -133,12 +163,14 @@ class Delivery:
         self._metrics.reply(reply.channel, outcome)
         if outcome is Outcome.LATER:
             wait_s = min(self._settings.retry_max_s, self._settings.retry_min_s * 2 ** min(attempts, 20))
+            wait_s *= 0.5 + self._world.chance()  # or all of them would come back in one moment
             await self._store.submit(Postpone(reply.id, now + timedelta(seconds=wait_s), sent.detail))
             return
         if outcome is Outcome.NEVER:
             log.error("a reply was given up", extra={"outbox": str(reply.id), "detail": sent.detail})
         state = "SENT" if outcome is Outcome.TAKEN else "DEAD"
-        await self._store.submit(End(reply.id, reply.request_id, state, _CONFIRMED, sent.detail, now))
+        confirms = (reply.request_id, _CONFIRMED) if reply.message.key in _SOLD else None
+        await self._store.submit(End(reply.id, self._node, state, confirms, sent.detail, now))
 
 
 def _reply(row: OutboxRow) -> Reply:

@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,19 +21,17 @@ from channels.contract import Inbound, NotStored, Reply
 from gateway import tokens
 from gateway.deeds import Arrival, Continue
 from gateway.metrics import Metrics
-from gateway.purchase import ENDS, Event, State
+from gateway.purchase import WAITING, Event
 from gateway.vend import Ask, Done, Shop
 from ledger import purchases
 from ledger.reasons import Reason
 from ledger.store import Store
-from sts.errors import StsError
-from sts.modules.contract import KeyChangeRequest, ModuleSilent
+from sts.errors import Fault, StsError
+from sts.modules.contract import KeyChangeRequest, ModuleRefused, ModuleSilent
 
 log = logging.getLogger(__name__)
 
-# What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after.
-WAITING = tuple(state.value for state in State if state not in ENDS and state is not State.VENDED)
-_RESUME_AT_MOST = 500
+_PAGE = 500
 
 
 class Outgoing(Protocol):
@@ -50,8 +49,7 @@ class VendingDesk:
         self._store = store
         self._outgoing = outgoing
         self._metrics = metrics
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._going_on: set[UUID] = set()  # purchases that a task of this process is at
+        self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
         self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
 
     async def receive(self, inbound: Inbound) -> None:
@@ -75,12 +73,22 @@ class VendingDesk:
         """Take up purchases that wait and that nobody here is at; how many."""
         now = self._shop.world.now()
         age = timedelta(0) if at_start else timedelta(seconds=self._shop.settings.purchase.give_up_s)
-        found = await self._store.read(
-            lambda connection: purchases.waiting(
-                connection, states=WAITING, accepted_before=now - age, at_most=_RESUME_AT_MOST
+        left: list[UUID] = []
+        after: UUID | None = None
+        while True:
+            page = await self._store.read(
+                partial(
+                    purchases.waiting,
+                    states=[state.value for state in WAITING],
+                    accepted_before=now - age,
+                    after=after,
+                    at_most=_PAGE,
+                )
             )
-        )
-        left = [purchase_id for purchase_id in found if purchase_id not in self._going_on]
+            left.extend(purchase_id for purchase_id in page if purchase_id not in self._going_on)
+            if len(page) < _PAGE:
+                break
+            after = page[-1]
         for point, queue in list(self._queued.items()):
             still = deque(purchase_id for purchase_id in queue if purchase_id not in left)
             if still:
@@ -93,14 +101,17 @@ class VendingDesk:
 
     async def close(self) -> None:
         """Stop asking modules; what is unfinished is stored and taken up at the next start."""
-        for task in self._tasks:
+        tasks = list(self._going_on.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _after(self, done: Done) -> None:
         """Set going what a deed's commit has made true."""
         if done.state is not None:
             self._metrics.purchase_entered(done.state)
+        if done.is_fault:
+            self._metrics.fault("desk")
         if done.replies:
             self._outgoing.enqueue(done.replies)
         for purchase_id, point in done.wait_for.items():
@@ -118,13 +129,11 @@ class VendingDesk:
         if purchase_id in self._going_on:
             work.close()
             return
-        self._going_on.add(purchase_id)
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
+        task = self._going_on[purchase_id] = asyncio.create_task(work)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            self._going_on.discard(purchase_id)
+            if self._going_on.get(purchase_id) is task:
+                del self._going_on[purchase_id]
             if not task.cancelled() and task.exception() is not None:
                 log.error("a bug stopped a purchase where it stands", exc_info=task.exception())
                 self._metrics.fault("desk")
@@ -136,8 +145,10 @@ class VendingDesk:
             done = await self._store.submit(deed)
         except Exception:  # its state is stored; the timetable takes it up again
             log.exception("a purchase could not go on", extra={"purchase": str(deed.purchase_id)})
+            self._metrics.fault("desk")
             return
-        self._going_on.discard(deed.purchase_id)
+        if self._going_on.get(deed.purchase_id) is asyncio.current_task():
+            del self._going_on[deed.purchase_id]
         self._after(done)
 
     async def _ask_module(self, ask: Ask) -> None:
@@ -164,6 +175,10 @@ class VendingDesk:
         except StsError as error:
             log.error("the security module refused a token", extra={"fault": error.fault.name})
             deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_REFUSED, reason=tokens.fault_reason(error))
+        except Exception:  # a bug of the module's client; no token was shown, so the money goes back
+            log.exception("the security module's client failed", extra={"purchase": str(ask.purchase_id)})
+            self._metrics.fault("module")
+            deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
         await self._go_on(deed)
 
     async def _make(self, ask: Ask) -> list[str]:
@@ -173,4 +188,6 @@ class VendingDesk:
                 digits.extend(await module.make_set_later(request, now=ask.accepted_at))
             else:
                 digits.append(await module.make_later(request))
+        if len(digits) != ask.token_count:
+            raise ModuleRefused(Fault.MODULE_MISMATCH, f"{ask.token_count} tokens expected, got {len(digits)}")
         return digits

@@ -22,6 +22,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, TextIO
@@ -252,7 +253,11 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:
         kind = sys.exc_info()[0]
-        self.stream.write(f"a log line of {record.name} could not be written: {kind.__name__ if kind else 'unknown'}\n")
+        # Where the stream itself is gone there is nobody left to tell, and selling goes on.
+        with suppress(OSError, ValueError):
+            self.stream.write(
+                f"a log line of {record.name} could not be written: {kind.__name__ if kind else 'unknown'}\n"
+            )
 
 
 def set_up(settings: LogSettings, stream: TextIO | None = None, on_masked: Callable[[], None] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The life of a purchase: its states, what can happen, and the one table that joins them. Pure.
 
 A purchase is stored as its state and the effect it owes. Whoever carries the effect out (`gateway/vend.py`,
-after a crash `gateway/resume.py`) reports how it went as the next event, and `step` says what follows. Every effect
+after a crash `gateway/desk.py`) reports how it went as the next event, and `step` says what follows. Every effect
 bears being carried out again.
 """
 
@@ -125,6 +125,8 @@ TABLE: Final[dict[State, dict[Event, Step]]] = {
 # fmt: on
 
 ENDS: Final = frozenset({State.DELIVERED, State.REFUSED, State.RETURNED})
+# What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after.
+WAITING: Final = frozenset(State) - ENDS - {State.VENDED}
 
 
 # Where an answer is awaited that no effect is owed for, a restart has lost it: what is then taken to have happened.

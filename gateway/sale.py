@@ -64,7 +64,7 @@ def after_json(account: pricing.Account) -> dict[str, Any]:
         "fixed_shortfall_minor": account.fixed_shortfall_minor,
         "carry_minor": account.carry_minor,
         "free_last_month": account.free_last_month,
-        "debts": {debt.id: [debt.outstanding_minor, debt.recovered_this_month_minor] for debt in account.debts},
+        "debts": {debt.id: debt.recovered_this_month_minor for debt in account.debts},
     }
 
 

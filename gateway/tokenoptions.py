@@ -19,6 +19,7 @@ from config.load import SettingsFaults, load
 from config.settings import Settings
 from gateway import app
 from gateway.engineering import Made, MeterUnknown
+from gateway.modules import load_module
 from gateway.world import World
 from ledger.audit import Origin
 from ledger.meters import SaleOfToken
@@ -209,9 +210,9 @@ def configured_module(options: argparse.Namespace, settings: Settings) -> Securi
     """The security module of the settings, with the keys of their key store."""
     if options.tables is not None:
         raise Unusable("--tables: with --config the settings name the tables")
-    if not settings.sts.keystore:
-        raise Unusable("[sts] keystore: the settings name no key store")
-    module: SecurityModule = app.load_module(settings.sts)
+    module = load_module(settings)
+    if not module.status().keys:
+        raise Unusable("no vending key is loaded: the settings name no key store and no module that has one")
     if not module.answers_at_once:
         raise Unusable("this command needs a security module that answers at once")
     return module

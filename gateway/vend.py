@@ -30,7 +30,7 @@ from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.reasons import Reason, Refusal
 from ledger.unit import KeyLimit, KeyName, Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
-from sts.modules.contract import SecurityModule
+from sts.modules.contract import ModuleSilent, SecurityModule
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class Ask:
 
     purchase_id: UUID
     requests: tuple[tokens.ModuleRequest, ...]
+    token_count: int
     accepted_at: datetime
     expires_at: datetime
 
@@ -84,6 +85,7 @@ class Done:
     ask: list[Ask] = field(default_factory=list)
     wait_for: dict[UUID, UUID] = field(default_factory=dict)  # purchase -> service point that is busy
     freed: UUID | None = None  # a service point on which others may have waited
+    is_fault: bool = False  # a bug of ours was met
     state: State | None = None
     reason: Reason | None = None
     replayed: bool = False
@@ -194,7 +196,7 @@ class Vending:
         same = [
             bought
             for bought in self.unit.recent.get(row.meter_id, ())
-            if bought.id != row.id
+            if bought.id < row.id  # one that came later must not refuse the one it repeats
             and bought.sender == row.sender
             and bought.amount_minor == row.amount_minor
             and bought.accepted_at >= since
@@ -271,26 +273,37 @@ class Vending:
     def _make_token(self, life: Life) -> Event | None:
         """Make the tokens here, or keep their inputs and leave it to `gateway/desk.py` to ask the module."""
         if not life.tokens:
+            assert not life.split["units_tenths"] and not life.split["free_units_tenths"], "energy without a token"
             return Event.TOKEN_MADE  # all of the money went to charges and debts
         if not life.tokens_are_stored and not self._counted(life):
             life.refusal = Refusal(Reason.KEY_LIMIT_REACHED, drn=life.meter.drn)
             return Event.TOKEN_REFUSED
         if life.tokens_are_stored or not self._is_at_once(life):
-            if not life.tokens_are_stored:
-                point = self.unit.points[life.row.service_point_id]
-                self.unit.put("points", point.id, replace(point, vending=life.row.id))
-                self._set_meter(life)
-            requests = tokens.requests(life.meter, life.tokens)
-            self.done.ask.append(Ask(life.row.id, requests, life.row.accepted_at, life.row.expires_at))
+            self._ask_later(life)
             return None
         try:
             life.tokens = tokens.make(self._minting(), life.meter, life.tokens)
+        except ModuleSilent:
+            # It answers at once as a rule, and now it does not: hold the money after all, and wait.
+            assert life.row.payer_id is not None
+            books.reserve(self.unit, life.row.id, life.row.payer_id, life.row.amount_minor, life.row.expires_at)
+            self._ask_later(life)
+            return None
         except StsError as error:
             log.error("the security module refused a token", extra={"fault": error.fault.name})
             life.refusal = Refusal(tokens.fault_reason(error))
             return Event.TOKEN_REFUSED
         self._set_meter(life)
         return Event.TOKEN_MADE
+
+    def _ask_later(self, life: Life) -> None:
+        if not life.tokens_are_stored:
+            point = self.unit.points[life.row.service_point_id]
+            self.unit.put("points", point.id, replace(point, vending=life.row.id))
+            self._set_meter(life)
+        requests = tokens.requests(life.meter, life.tokens)
+        ask = Ask(life.row.id, requests, len(life.tokens), life.row.accepted_at, life.row.expires_at)
+        self.done.ask.append(ask)
 
     def _counted(self, life: Life) -> bool:
         """Count the tokens against the limits of their keys, in the transaction that stores them.
@@ -345,7 +358,7 @@ class Vending:
             recorded_at=self.now,
             purchase_id=row.id,
         )
-        self._set_account(row.service_point_id, life.after)
+        self._set_account(row.service_point_id, life.after, split["debts_minor"])
         self._owe(
             row.id,
             row,
@@ -354,7 +367,7 @@ class Vending:
             ),
         )
 
-    def _set_account(self, point_id: UUID, after: Mapping[str, Any]) -> None:
+    def _set_account(self, point_id: UUID, after: Mapping[str, Any], taken: Mapping[str, int]) -> None:
         unit = self.unit
         point = unit.points[point_id]
         if point.vending is not None:
@@ -376,9 +389,14 @@ class Vending:
         )
         debts = unit.debts.get(point_id)
         if debts:
+            # What was taken is taken off what stands there now: a debt may have been changed while a module was asked.
             changed = tuple(
-                replace(debt, outstanding_minor=values[0], recovered_this_month_minor=values[1])
-                if (values := after["debts"].get(debt.code)) is not None
+                replace(
+                    debt,
+                    outstanding_minor=max(0, debt.outstanding_minor - taken.get(debt.code, 0)),
+                    recovered_this_month_minor=after["debts"][debt.code],
+                )
+                if debt.code in after["debts"]
                 else debt
                 for debt in debts
             )
@@ -417,10 +435,9 @@ class Vending:
         if gives_tokens and not life.tokens_are_stored:
             for token in life.tokens:
                 unit.insert(tables.token, _token_values(token))
+            unit.put("tokens", row.id, tuple(life.tokens))
         if not life.is_stored:
             unit.insert(tables.purchase, _purchase_values(row))
-            if row.state not in (State.REFUSED, State.RETURNED):
-                unit.put("recent", row.meter_id, (*unit.recent.get(row.meter_id, ()), row))
         else:
             unit.update(
                 UPDATE_PURCHASE,
@@ -440,6 +457,8 @@ class Vending:
                 ),
             )
         unit.put("purchases", row.id, row)
+        others = [bought for bought in unit.recent.get(row.meter_id, ()) if bought.id != row.id]
+        unit.put("recent", row.meter_id, (*others, row))
 
     def _owe(self, request_id: UUID, to: PurchaseRow, message: Message) -> None:
         reply = Reply(

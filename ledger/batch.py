@@ -3,8 +3,9 @@
 No I/O here: `fill` is a generator that yields questions and is sent their rows, `writes` lists what to write; the
 stores drive both, one synchronously (SQLite), one asynchronously (PostgreSQL).
 
-Locks are taken in one order everywhere: meters with their service points (sorted), then limited balances. What must be
-fresh is read after the lock on the service point.
+Meters are locked first, then service points, each in the order of their ids; limited balances are changed last. What
+must be fresh is read after the locks. A deadlock that is possible all the same is broken by PostgreSQL and the attempt
+made again.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ READ_BALANCES = Read(
     "b.account_id b.posted_minor b.pending_minor b.floor_minor",
     "FROM limited_balance b WHERE b.account_id {in0:uuid}",
 )
+READ_PURCHASE_POINTS = Read({"p": tables.purchase}, "p.service_point_id", "FROM purchase p WHERE p.id {in0:uuid}")
 READ_PURCHASES = Read({"p": tables.purchase}, _PURCHASE, "FROM purchase p WHERE p.id {in0:uuid}")
 READ_HOLDS = Read(
     {"h": tables.hold},
@@ -191,8 +193,9 @@ END_HOLD = Update(tables.hold, "purchase_id", "state", "state = {state}", "hold.
 END_OUTBOX = Update(
     tables.outbox,
     "id",
-    "state detail ended_at",
+    "state detail ended_at owner",
     "state = {state}, detail = {detail}, ended_at = {ended_at}, attempts = attempts + 1",
+    "outbox.state = 'OWED' AND outbox.owner = {owner}",
     loose=True,
 )
 POSTPONE_OUTBOX = Update(
@@ -232,7 +235,10 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         for row in rows:
             meter = Meter(*row)
             unit.meters[meter.drn] = unit.meters_read[meter.drn] = meter
-        point_ids = _unique(m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
+        # A purchase belongs to the service point it was priced on, wherever its meter hangs by now.
+        of_purchases = (yield READ_PURCHASE_POINTS, [_unique(need.purchases)]) if need.purchases else []
+        of_meters = (m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
+        point_ids = _unique([*of_meters, *(row[0] for row in of_purchases)])
         if point_ids:
             rows = yield READ_POINTS, [point_ids]
             unit.points = {row[0]: Point(*row) for row in rows}

@@ -1,4 +1,4 @@
-"""Meters for those who look after them: find one, what keys it had, which sale a token belongs to, key changes asked for.
+"""Meters for those who look after them: find one, its keys, the sale of a token, key changes asked for.
 
 Functions of the SQL transaction they are handed; they never commit. Sales read meters through the batch instead.
 """

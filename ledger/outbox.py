@@ -16,12 +16,15 @@ from ledger.unit import Need, OutboxRow, Unit
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A reply is done with: SENT (its peer has taken it) or DEAD (never will)."""
+    """A reply is done with: SENT (its peer has taken it) or DEAD (never will). Only its owner may say so.
+
+    `confirms` is the purchase whose token it brought, and the state that this puts it in.
+    """
 
     outbox_id: UUID
-    request_id: UUID
+    owner: str
     state: str
-    purchase_state: str  # what a vended purchase becomes when its reply is confirmed
+    confirms: tuple[UUID, str] | None
     detail: str
     at: datetime
 
@@ -29,9 +32,9 @@ class End:
         pass  # the marks stand by themselves
 
     def decide(self, unit: Unit) -> None:
-        unit.update(END_OUTBOX, (self.outbox_id, self.state, self.detail or None, self.at))
-        if self.state == "SENT":
-            unit.update(CONFIRM_PURCHASE, (self.request_id, self.purchase_state))
+        unit.update(END_OUTBOX, (self.outbox_id, self.state, self.detail or None, self.at, self.owner))
+        if self.state == "SENT" and self.confirms is not None:
+            unit.update(CONFIRM_PURCHASE, self.confirms)
 
 
 @dataclass(frozen=True, slots=True)

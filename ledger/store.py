@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -140,6 +141,8 @@ def _again(error: BaseException) -> bool:
             asyncpg.InterfaceError,
             asyncpg.AdminShutdownError,
             asyncpg.CannotConnectNowError,
+            asyncpg.ReadOnlySQLTransactionError,
+            TimeoutError,
             ConnectionError,
             OSError,
         ),
@@ -226,6 +229,8 @@ def _answer(waiting: Sequence[_Waiting[Any] | _Call[Any]], results: Sequence[_Re
             continue
         if error is None:
             item.future.set_result(value)
+        elif isinstance(error, StopIteration):  # a future does not take this one
+            item.future.set_exception(RuntimeError("a deed raised StopIteration"))
         else:
             item.future.set_exception(error)
 
@@ -239,9 +244,13 @@ class SqliteStore(Store):
         self._loop = asyncio.get_running_loop()
         self._pending = threading.Event()
         self._connection = _sqlite_connection(path)
-        self._engine = sa.create_engine("sqlite://", creator=lambda: self._connection, poolclass=StaticPool)
+        self._engine = sa.create_engine(
+            "sqlite://", creator=lambda: self._connection, poolclass=StaticPool, hide_parameters=True
+        )
         sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        self._readers = sa.create_engine("sqlite://", creator=lambda: _sqlite_connection(path), poolclass=NullPool)
+        self._readers = sa.create_engine(
+            "sqlite://", creator=lambda: _sqlite_connection(path), poolclass=NullPool, hide_parameters=True
+        )
         self._thread = threading.Thread(target=self._write_for_ever, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -282,7 +291,7 @@ class SqliteStore(Store):
                     items = taken
                     results = self._write([item.deed for item in taken])
                 self._loop.call_soon_threadsafe(_answer, items, results)
-            if self._closed:
+            if self._closed and not self._queue:
                 return
 
     def _call(self, function: Callable[[sa.Connection], Any]) -> _Result:
@@ -328,6 +337,8 @@ class SqliteStore(Store):
 
 
 def _sqlite_connection(path: str) -> sqlite3.Connection:
+    # Tokens and phone numbers are in it: for this account only. The files beside it take their mode from it.
+    os.close(os.open(path, os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # NORMAL loses answered purchases in a power cut
@@ -416,8 +427,9 @@ class PostgresStore(Store):
                     except StopIteration as stop:
                         return cast(list[_Result], stop.value)
                     answer = await self._run(driver, statement, rows)
-        except BaseException:
-            if driver.is_closed():
+        except BaseException as error:
+            # After a time-out nobody knows what the connection is still doing; one that became read-only stays so.
+            if driver.is_closed() or isinstance(error, (TimeoutError, asyncpg.ReadOnlySQLTransactionError)):
                 await self._drop()
             raise
 
@@ -446,7 +458,12 @@ def postgres_engine(url: str, statement_timeout_s: int) -> AsyncEngine:
         pool_size=4,
         max_overflow=0,
         pool_pre_ping=True,
-        connect_args={"server_settings": {"statement_timeout": str(statement_timeout_s * 1000)}},
+        hide_parameters=True,
+        connect_args={
+            "server_settings": {"statement_timeout": str(statement_timeout_s * 1000)},
+            "command_timeout": statement_timeout_s + 5,  # for a server that is not even there to count
+            "timeout": 10,
+        },
     )
 
 

@@ -368,7 +368,7 @@ stamp = _table(
     _int("value"),  # goes up with every change, so that caches know
 )
 
-# --- custody: operators, vending keys (never their bytes) and the record of both ---------------------------------------
+# --- custody: operators, vending keys (never their bytes) and the record of both --------------------------------------
 
 # Rows are only ever added; the row of `stamp` called "audit" is the head of the chain.
 audit = _table(

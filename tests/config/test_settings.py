@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import config
 from config.load import SettingsFaults, load
-from config.settings import ChannelSettings, Secret, Settings, SmppSettings
+from config.settings import ChannelSettings, Pkcs11Settings, PrismSettings, Secret, Settings, SmppSettings
 
 SAMPLE = Path(config.__file__).parent / "sample.toml"
+LISTS: dict[str, Any] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings}
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 SECRET = "hunter2-correct-horse"
 
@@ -53,8 +54,8 @@ def test_the_sample_names_every_section_and_no_other() -> None:
 def test_the_sample_names_every_setting_with_its_default(section: str) -> None:
     table = _sample_with_everything_set()[section]
     kind: Any = get_type_hints(Settings)[section]
-    if section == "smpp":
-        (table,), kind = table, SmppSettings
+    if section in LISTS:
+        (table,), kind = table, LISTS[section]
     elif section == "channels":
         table, kind = table["SMS"], ChannelSettings
     assert is_dataclass(kind)
@@ -63,11 +64,12 @@ def test_the_sample_names_every_setting_with_its_default(section: str) -> None:
     for entry in fields(kind):
         name = entry.name
         if hints[name] is Secret:
-            expected |= {f"{name}_env", f"{name}_file"} | (set() if name == "master_key" else {name})
+            may_be_inline = (section, name) in {("database", "password"), ("smpp", "password")}
+            expected |= {f"{name}_env", f"{name}_file"} | ({name} if may_be_inline else set())
             assert table.get(name, "") == "", f"{name}: the sample must not hold a secret"
             continue
         expected.add(name)
-        if entry.default is not MISSING and not (section == "smpp" and name == "name"):
+        if entry.default is not MISSING and not (section in LISTS and name == "name"):
             shown = Decimal(table[name]) if hints[name] is Decimal else table[name]
             assert (shown, type(shown)) == (entry.default, type(entry.default)), f"{section}.{name}"
     assert set(table) == expected

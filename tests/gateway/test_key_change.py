@@ -26,16 +26,12 @@ from sts.meterkey import MeterKey
 from sts.modules.software import SoftwareModule
 from sts.tables import SAMPLE
 from tests.simulation.module import WaitingModule
-from tests.simulation.shop import AMINA, METER, Counter, open_counter, sample_keys
+from tests.simulation.shop import AMINA, METER, Counter, handle_of, open_counter, sample_keys, wants
 
 KEYS = [*sample_keys(), *sample_keys(revision=3), *sample_keys(revision=1, base_date=1993)]
 EA11_METER = "14252321824"
 OLD_METER = "07003012221"  # revision 1, base date 1993
 AGENT = "254722000002"
-
-
-def _handle(drn: str, revision: int, ea: int = 7, base_date: int = 2014, index: str = "01") -> MeterKey:
-    return MeterKey(drn, "600727", "600801", 2, index, revision, 255, base_date, ea, 2 if ea == 7 else 4)
 
 
 def _device(handle: MeterKey) -> Meter:
@@ -48,14 +44,6 @@ def _device(handle: MeterKey) -> Meter:
     return Meter(handle, record.key.derive(handle, SAMPLE))
 
 
-async def _wants(counter: Counter, drn: str, new: MeterKey) -> None:
-    await counter.store.transact(
-        lambda connection: connection.execute(
-            tables.meter.update().where(tables.meter.c.drn == drn).values(next_key=key_text(new))
-        )
-    )
-
-
 def _tokens(done: Done) -> list[dict[str, Any]]:
     (reply,) = done.replies
     return list(reply.message.values["tokens"])
@@ -66,15 +54,19 @@ def _enter(device: Meter, tokens: list[dict[str, Any]], counter: Counter) -> lis
 
 
 def test_a_keys_handle_survives_being_stored() -> None:
-    for handle in (_handle(METER, 2), _handle(EA11_METER, 3, 11, index="02"), _handle(OLD_METER, 1, base_date=1993)):
+    for handle in (
+        handle_of(METER, 2),
+        handle_of(EA11_METER, 3, 11, index="02"),
+        handle_of(OLD_METER, 1, base_date=1993),
+    ):
         assert key_from(key_text(handle), handle.drn, handle.iin) == handle
 
 
 async def test_the_set_comes_first_and_the_credit_works_under_the_new_key(database_url: str) -> None:
     async with open_counter(database_url, SoftwareModule(KEYS)) as counter:
-        device = _device(_handle(METER, 2))
+        device = _device(handle_of(METER, 2))
         before = _tokens(await counter.buy(20_000))
-        await _wants(counter, METER, _handle(METER, 3, index="05"))
+        await wants(counter, METER, handle_of(METER, 3, index="05"))
         sold = _tokens(await counter.buy(30_000))
         assert [(token["kind"], token["place"], token["of"]) for token in sold] == [
             ("key_change", 1, 3),
@@ -90,8 +82,8 @@ async def test_the_set_comes_first_and_the_credit_works_under_the_new_key(databa
 
 async def test_the_set_is_given_until_confirmed_and_a_meter_that_took_it_loses_nothing(database_url: str) -> None:
     async with open_counter(database_url, SoftwareModule(KEYS)) as counter:
-        device = _device(_handle(METER, 2))
-        await _wants(counter, METER, _handle(METER, 3))
+        device = _device(handle_of(METER, 2))
+        await wants(counter, METER, handle_of(METER, 3))
         first = _tokens(await counter.buy(20_000))
         second = _tokens(await counter.buy(30_000))
         assert [token["kind"] for token in second] == ["key_change", "key_change", "credit"]
@@ -103,8 +95,8 @@ async def test_the_set_is_given_until_confirmed_and_a_meter_that_took_it_loses_n
 
 async def test_a_set_of_four_for_ea11(tmp_path: Any) -> None:
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(KEYS)) as counter:
-        device = _device(_handle(EA11_METER, 2, 11, index="02"))
-        await _wants(counter, EA11_METER, _handle(EA11_METER, 3, 11, index="02"))
+        device = _device(handle_of(EA11_METER, 2, 11, index="02"))
+        await wants(counter, EA11_METER, handle_of(EA11_METER, 3, 11, index="02"))
         sold = _tokens(await counter.buy(90_000, drn=EA11_METER, sender=AGENT))
         assert [token["kind"] for token in sold] == ["key_change"] * 4 + ["credit"]
         assert [result.is_accepted for result in _enter(device, sold, counter)] == [True] * 5
@@ -114,7 +106,7 @@ async def test_a_set_of_four_for_ea11(tmp_path: Any) -> None:
 async def test_the_next_sale_confirms_where_the_utility_says_so(tmp_path: Any) -> None:
     settings = StsSettings(key_change_confirmed_by="next_sale")
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(KEYS), sts=settings) as counter:
-        await _wants(counter, METER, _handle(METER, 3))
+        await wants(counter, METER, handle_of(METER, 3))
         assert len(_tokens(await counter.buy(20_000))) == 3
         assert len(_tokens(await counter.buy(30_000))) == 1
         m = tables.meter.c
@@ -128,7 +120,7 @@ async def test_the_next_sale_confirms_where_the_utility_says_so(tmp_path: Any) -
 async def test_a_utility_that_changes_keys_apart_sells_nothing_until_then(tmp_path: Any) -> None:
     settings = StsSettings(key_change="separate")
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(KEYS), sts=settings) as counter:
-        await _wants(counter, METER, _handle(METER, 3))
+        await wants(counter, METER, handle_of(METER, 3))
         assert (await counter.buy()).reason is Reason.KEY_CHANGE_NEEDED
         await counter.check_books()
 
@@ -136,8 +128,8 @@ async def test_a_utility_that_changes_keys_apart_sells_nothing_until_then(tmp_pa
 async def test_a_meter_of_a_base_date_that_has_ended_gets_the_set_and_no_sale(tmp_path: Any) -> None:
     settings = StsSettings(key_change_confirmed_by="next_sale")
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(KEYS), sts=settings) as counter:
-        device = _device(_handle(OLD_METER, 1, base_date=1993))
-        await _wants(counter, OLD_METER, _handle(OLD_METER, 2))
+        device = _device(handle_of(OLD_METER, 1, base_date=1993))
+        await wants(counter, OLD_METER, handle_of(OLD_METER, 2))
         refused = await counter.buy(50_000, drn=OLD_METER)
         assert (refused.reason, refused.state) == (Reason.KEY_CHANGE_FIRST, State.REFUSED)
         assert await counter.available("wallet:A100001") == 150_000
@@ -150,7 +142,7 @@ async def test_a_meter_of_a_base_date_that_has_ended_gets_the_set_and_no_sale(tm
 
 async def test_without_its_present_key_nothing_can_be_changed(tmp_path: Any) -> None:
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(sample_keys())) as counter:
-        await _wants(counter, OLD_METER, _handle(OLD_METER, 2))
+        await wants(counter, OLD_METER, handle_of(OLD_METER, 2))
         assert (await counter.buy(50_000, drn=OLD_METER)).reason is Reason.KEY_MISSING
         await counter.check_books()
 
@@ -168,13 +160,13 @@ class _Outgoing:
 async def test_a_module_that_must_be_waited_for_gives_the_same_set_and_credit(tmp_path: Any, plan: list[str]) -> None:
     module = WaitingModule(SoftwareModule(KEYS), plan)
     async with open_counter(f"sqlite:///{tmp_path}/t.db", module) as counter:
-        await _wants(counter, METER, _handle(METER, 3))
+        await wants(counter, METER, handle_of(METER, 3))
         outgoing = _Outgoing()
         desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
         await desk.receive(counter.inbound(Buy(METER, 20_000), AMINA))
         reply = await asyncio.wait_for(outgoing.replies.get(), 10)
         tokens = list(reply.message.values["tokens"])
-        device = _device(_handle(METER, 2))
+        device = _device(handle_of(METER, 2))
         assert [result.is_accepted for result in _enter(device, tokens, counter)] == [True] * 3
         await desk.close()
         await counter.check_books()

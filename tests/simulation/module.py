@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from sts.errors import Fault
 from sts.modules.contract import (
@@ -18,6 +19,8 @@ from sts.modules.contract import (
 )
 from sts.modules.software import SoftwareModule
 from sts.tokens import Token
+
+T = TypeVar("T")
 
 
 class WaitingModule:
@@ -72,3 +75,30 @@ class WaitingModule:
 
     async def verify_later(self, digits: str, key: MeterKey) -> Token:
         return self._inner.verify(digits, key)
+
+
+class UnsteadyModule(WaitingModule):
+    """A module whose every call goes as `draw` says: how ("well", "silent", "lost", "refuse"), and after how long."""
+
+    def __init__(self, inner: SoftwareModule, draw: Callable[[], tuple[str, float]]) -> None:
+        super().__init__(inner)
+        self._draw = draw
+        self.sets_asked: list[KeyChangeRequest] = []
+
+    async def make_later(self, request: TokenRequest, *, now: datetime | None = None) -> str:
+        self.asked.append(request)
+        return await self._answer(lambda: self._inner.make(request, now=now))
+
+    async def make_set_later(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
+        self.sets_asked.append(request)
+        return await self._answer(lambda: self._inner.make_set(request, now=now))
+
+    async def _answer(self, make: Callable[[], T]) -> T:
+        how, delay_s = self._draw()
+        await asyncio.sleep(delay_s)
+        if how == "refuse":
+            raise ModuleRefused(Fault.KEY_EXPIRED, "the key has expired")
+        made = make()
+        if how in ("silent", "lost"):
+            raise ModuleSilent("no answer")
+        return made

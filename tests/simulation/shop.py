@@ -17,12 +17,14 @@ from channels.contract import Inbound
 from config.settings import PurchaseSettings, Settings, StsSettings, UtilitySettings
 from gateway.deeds import Arrival
 from gateway.intake import read_folder, store_intake
+from gateway.tokens import key_text
 from gateway.vend import Done, Shop
 from ledger import tables
 from ledger.accounts import id_of
 from ledger.store import Store, migrate, open_store
 from ledger.trial_balance import broken_invariants
 from sts.derivation import VendingKey, with_odd_parity
+from sts.meterkey import MeterKey
 from sts.modules.contract import SecurityModule
 from sts.modules.records import VendingKeyRecord
 from sts.modules.software import SoftwareModule
@@ -146,3 +148,17 @@ async def open_counter(
         yield Counter(shop, store, seeded, url)
     finally:
         await store.close()
+
+
+def handle_of(drn: str, revision: int, ea: int = 7, base_date: int = 2014, index: str = "01") -> MeterKey:
+    """A meter of the sample's first supply group, under a key of this revision."""
+    return MeterKey(drn, "600727", "600801", 2, index, revision, 255, base_date, ea, 2 if ea == 7 else 4)
+
+
+async def wants(counter: Counter, drn: str, new: MeterKey) -> None:
+    """Have the meter's key changed to this one."""
+    await counter.store.transact(
+        lambda connection: connection.execute(
+            tables.meter.update().where(tables.meter.c.drn == drn).values(next_key=key_text(new))
+        )
+    )
