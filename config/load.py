@@ -68,7 +68,9 @@ _CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module"}
 _LISTS: Final[Mapping[str, type]] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings}
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
-_NEVER_INLINE: Final = frozenset({(StsSettings, "master_key"), (Pkcs11Settings, "pin"), (PrismSettings, "password")})
+_NEVER_INLINE: Final = frozenset(
+    {(StsSettings, "master_key"), (StsSettings, "passphrase"), (Pkcs11Settings, "pin"), (PrismSettings, "password")}
+)
 
 # The first may not be greater than the second.
 _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
@@ -271,6 +273,7 @@ class _Reader:
                 built[name] = self.channels(document.get(name, {}))
             else:
                 built[name] = self.section(kind, document.get(name, {}), name)
+        self.check_lease(document, built["delivery"], built["smpp"])
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -397,7 +400,7 @@ class _Reader:
         if url is None:
             return
         path = f"{where}.url"
-        expected = '"sqlite:///FILE", "sqlite://" (in memory) or "postgresql://USER@HOST[:PORT]/DATABASE"'
+        expected = '"sqlite:///FILE" or "postgresql://USER@HOST[:PORT]/DATABASE"'
         given = table.get("url")
         try:
             parts = urlsplit(url)
@@ -406,7 +409,8 @@ class _Reader:
             self.fault(path, given, expected, "an address that cannot be read (not shown)")
             return
         if parts.scheme == "sqlite":
-            if parts.netloc or parts.path == "/" or (parts.path and not parts.path.startswith("/")):
+            # In memory is no place for books: they would be gone with the process, and readers would see others.
+            if parts.netloc or not parts.path.startswith("/") or parts.path in ("/", "/:memory:"):
                 self.fault(path, given, expected, "sqlite with a host or without a file (not shown)")
             if values.get("password"):
                 self.fault(f"{where}.password", None, "no password for sqlite", "one (not shown)")
@@ -447,10 +451,20 @@ class _Reader:
 
     def check_sts(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         ways = [way for way in ("master_key", "master_key_env", "master_key_file") if way in table]
-        if values.get("keystore") and not ways:
-            self.fault(f"{where}.master_key", None, "master_key_file or master_key_env, since keystore is set", "none")
         if ways and not values.get("keystore") and "keystore" in values:
             self.fault(f"{where}.keystore", None, f"a path, since {ways[0]} is set", "none")
+
+    def check_lease(
+        self, document: Mapping[str, Any], delivery: DeliverySettings | None, links: tuple[SmppSettings, ...]
+    ) -> None:
+        """A reply must stay ours until its message centre has answered or the link is given up."""
+        if delivery is None or not links:
+            return
+        slowest = max(links, key=lambda link: link.response_timeout_s)
+        if delivery.lease_s <= slowest.response_timeout_s:
+            given = document.get("delivery", {}).get("lease_s")
+            expected = f"more than response_timeout_s of smpp[{slowest.name}] ({slowest.response_timeout_s})"
+            self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
 
     def check_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         if values.get("tls_ca_file") and values.get("tls") is False:

@@ -8,10 +8,10 @@ The type of a field says what may stand in it: `Annotated[int, Between(1, 65535)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_type_hints
 from urllib.parse import quote, urlsplit
 
 
@@ -120,10 +120,6 @@ class DatabaseSettings:
         user, _, place = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{user}:{quote(self.password.reveal(), safe='')}@{place}").geturl()
 
-    def is_sqlite(self) -> bool:
-        """Whether the embedded database is used."""
-        return self.url.startswith("sqlite:")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurchaseSettings:
@@ -132,7 +128,6 @@ class PurchaseSettings:
     reservation_timeout_s: Seconds = 600.0
     give_up_s: Seconds = 60.0
     just_bought_window_s: Annotated[float, Between(0, 86_400)] = 120.0
-    answer_wait_s: Seconds = 8.0
     resume_every_s: Seconds = 15.0
 
 
@@ -140,7 +135,8 @@ class PurchaseSettings:
 class DeliverySettings:
     """How replies owed are sent, and sent again."""
 
-    lease_s: Seconds = 60.0
+    # Longer than a message centre may take to answer, else another node sends the same reply meanwhile.
+    lease_s: Seconds = 180.0
     poll_every_s: Seconds = 5.0
     attempts_max: Annotated[int, Between(1, 10_000)] = 30
     in_flight_max: Annotated[int, Between(1, 100_000)] = 200
@@ -153,11 +149,14 @@ class StsSettings:
     """Meter tokens: where the vending keys are, and how far token identifiers may run ahead of the clock.
 
     `master_key` seals the key store; its text comes from `master_key_file` or `master_key_env`, never from the
-    settings file itself. It is empty exactly when `keystore` is.
+    settings file itself. A key store may be locked by a passphrase instead, or by those of several custodians; what is
+    not given here is asked for at the terminal.
     """
 
     keystore: FilePath = ""
     master_key: Secret = NO_SECRET
+    passphrase: Secret = NO_SECRET
+    custodian_files: Annotated[str, Text(0, 4096)] = ""
     ea07_tables: FilePath = ""
     tid_ahead_max_minutes: Annotated[int, Between(1, 525_600)] = 30
     # Token identifiers count minutes of this zone, east of Greenwich positive: 0 (UTC) since edition 3 of the standard,
@@ -189,10 +188,14 @@ class SmppSettings:
     """One link to a message centre.
 
     Lengths of the texts are those of the SMPP 3.4 fields without their closing NUL (paragraph 5.2); passwords
-    may be longer than its 8 octets, because some message centres take 16.
+    may be longer than its 8 octets, because some message centres take 16. `centre` is the message centre behind the
+    link, whose message ids all links to it share; empty: this link alone leads to it, and it has the link's name.
     """
 
     name: Name
+    centre: Annotated[
+        str, Text(0, 40, r"([A-Za-z0-9][A-Za-z0-9_.-]*)?", "letters, digits, dots, dashes and underscores")
+    ] = ""
     host: Annotated[str, Text(1, 255)]
     port: Annotated[int, Between(1, 65_535)] = 2775
     system_id: Annotated[str, Text(1, 15)]
@@ -281,6 +284,21 @@ class Settings:
     smpp: tuple[SmppSettings, ...] = ()
     pkcs11: tuple[Pkcs11Settings, ...] = ()
     prism: tuple[PrismSettings, ...] = ()
+
+    def files(self) -> list[tuple[str, str]]:
+        """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""
+        found: list[tuple[str, str]] = []
+        for section in fields(self):
+            value = getattr(self, section.name)
+            for table in value if isinstance(value, tuple) else (value,):
+                if not is_dataclass(table):
+                    continue
+                where = f"[[{section.name}]] {table.name}" if isinstance(value, tuple) else f"[{section.name}]"
+                hints = get_type_hints(type(table), include_extras=True)
+                for entry in fields(table):
+                    if hints[entry.name] == FilePath and getattr(table, entry.name):
+                        found.append((f"{where} {entry.name}", getattr(table, entry.name)))
+        return found
 
     def channel(self, name: str) -> ChannelSettings:
         """The settings of a channel by its name in any case; the defaults if it has no section."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from config.settings import Pkcs11Settings, Settings, StsSettings
 from config.settings import PrismSettings as PrismSection
+from gateway.unlock import records_of
 from sts.errors import Fault, StsError
 from sts.modules.contract import SecurityModule
-from sts.modules.keystore import master_key_from, read_keystore
 from sts.modules.pool import Limits, Member, ModulePool
 from sts.modules.prism.client import PrismModule
 from sts.modules.prism.settings import PrismKey, PrismSettings, TidBy
@@ -42,10 +42,7 @@ def load_tables(settings: StsSettings) -> TableSet:
 
 def load_software(settings: StsSettings, tables: TableSet, chosen: Chosen = list) -> SoftwareModule:
     """The software module with the keys of the sealed key store that are `chosen`; none without a key store."""
-    records: Iterable[VendingKeyRecord] = ()
-    if settings.keystore:
-        records = read_keystore(Path(settings.keystore), master_key_from(settings.master_key.reveal()))
-    return SoftwareModule(chosen(records), tables=tables, cache_size=settings.decoder_key_cache)
+    return SoftwareModule(chosen(records_of(settings)), tables=tables, cache_size=settings.decoder_key_cache)
 
 
 def load_module(settings: Settings, chosen: Chosen = list) -> SecurityModule:

@@ -280,21 +280,46 @@ def test_all_faults_come_at_once() -> None:
      "smpp[orange-1].password_env: expected the name of an environment variable that is set; came an empty one"),
     (LINK + "password_file = '/nowhere/at/all'", {},
      "smpp[orange-1].password_file: expected a readable file with the secret as text; came No such file or directory"),
-    ("[sts]\nkeystore = 'k'", {},
-     "sts.master_key: expected master_key_file or master_key_env, since keystore is set; came none"),
     ("[sts]\nmaster_key_env = 'X'", {"X": "1"},
      "sts.keystore: expected a path, since master_key_env is set; came none"),
     ("[database]\nurl = 'sqlite://var/x'", {},
-     "database.url: expected \"sqlite:///FILE\", \"sqlite://\" (in memory) or "
-     "\"postgresql://USER@HOST[:PORT]/DATABASE\"; came sqlite with a host or without a file (not shown)"),
+     "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
+     "came sqlite with a host or without a file (not shown)"),
+    ("[database]\nurl = 'sqlite://'", {},
+     "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
+     "came sqlite with a host or without a file (not shown)"),
+    ("[database]\nurl = 'sqlite:///:memory:'", {},
+     "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
+     "came sqlite with a host or without a file (not shown)"),
+    ("[delivery]\nlease_s = 60\n" + LINK, {},
+     "delivery.lease_s: expected more than response_timeout_s of smpp[orange-1] (60.0); came 60.0"),
+    (LINK, {"PREPAID_SMPP__ORANGE_1__RESPONSE_TIMEOUT_S": "180"},
+     "delivery.lease_s: expected more than response_timeout_s of smpp[orange-1] (180.0); came 180.0"),
+    (LINK, {"PREPAID_DELIVERY__LEASE_S": "10"},
+     "PREPAID_DELIVERY__LEASE_S: expected more than response_timeout_s of smpp[orange-1] (60.0); came 10.0"),
+    ("[purchase]\nanswer_wait_s = 8.0", {},
+     "purchase.answer_wait_s: expected a known key; came an unknown one"),
+    (LINK + "centre = 'a:b'", {},
+     "smpp[orange-1].centre: expected letters, digits, dots, dashes and underscores, 0 to 40 characters; came 'a:b'"),
     ("[database]\nurl = 'postgresql://h/'", {},
-     "database.url: expected \"sqlite:///FILE\", \"sqlite://\" (in memory) or "
-     "\"postgresql://USER@HOST[:PORT]/DATABASE\"; came one without user and database"),
+     "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
+     "came one without user and database"),
     ("[http]\nport = 1\nport 2\n", {}, "settings: expected TOML; came something else at line 3, column 6"),
 ])
 # fmt: on
 def test_a_fault_says_where_and_what_was_expected_and_what_came(text: str, environ: dict[str, str], fault: str) -> None:
     assert _faults(text, environ) == [fault]
+
+
+def test_a_lease_may_be_short_where_every_message_centre_answers_sooner() -> None:
+    assert load("[delivery]\nlease_s = 10", {}).delivery.lease_s == 10
+    assert load("[delivery]\nlease_s = 10\n" + LINK + "response_timeout_s = 9.5", {}).delivery.lease_s == 10
+    assert load(LINK, {}).delivery.lease_s > load(LINK, {}).smpp[0].response_timeout_s, "by default too"
+
+
+def test_the_sample_does_not_promise_keys_that_nobody_made() -> None:
+    about = SAMPLE.read_text(encoding="utf-8").partition("keystore = ")[0].rpartition("[sts]")[2]
+    assert "demonstration" not in about and "refused" in about
 
 
 def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
