@@ -196,7 +196,9 @@ class Vending:
         same = [
             bought
             for bought in self.unit.recent.get(row.meter_id, ())
-            if bought.id < row.id  # one that came later must not refuse the one it repeats
+            if bought.id != row.id
+            # Of two that still wait, the later must not refuse the one it repeats. Ids of other nodes may lie anywhere.
+            and (bought.state != State.RECEIVED or bought.id < row.id)
             and bought.sender == row.sender
             and bought.amount_minor == row.amount_minor
             and bought.accepted_at >= since

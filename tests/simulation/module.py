@@ -78,12 +78,24 @@ class WaitingModule:
 
 
 class UnsteadyModule(WaitingModule):
-    """A module whose every call goes as `draw` says: how ("well", "silent", "lost", "refuse"), and after how long."""
+    """A module whose every call goes as `draw` says: how ("well", "silent", "lost", "refuse"), and after how long.
 
-    def __init__(self, inner: SoftwareModule, draw: Callable[[], tuple[str, float]]) -> None:
+    One that answers at once as a rule may still be silent, and must be waited for then.
+    """
+
+    def __init__(
+        self, inner: SoftwareModule, draw: Callable[[], tuple[str, float]], *, answers_at_once: bool = False
+    ) -> None:
         super().__init__(inner)
         self._draw = draw
+        self.answers_at_once = answers_at_once
         self.sets_asked: list[KeyChangeRequest] = []
+
+    def make(self, request: TokenRequest, *, now: datetime | None = None) -> str:
+        return self._answer_at_once(lambda: self._inner.make(request, now=now))
+
+    def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
+        return self._answer_at_once(lambda: self._inner.make_set(request, now=now))
 
     async def make_later(self, request: TokenRequest, *, now: datetime | None = None) -> str:
         self.asked.append(request)
@@ -96,6 +108,13 @@ class UnsteadyModule(WaitingModule):
     async def _answer(self, make: Callable[[], T]) -> T:
         how, delay_s = self._draw()
         await asyncio.sleep(delay_s)
+        return self._finish(how, make)
+
+    def _answer_at_once(self, make: Callable[[], T]) -> T:
+        assert self.answers_at_once, "this module must be waited for"
+        return self._finish(self._draw()[0], make)
+
+    def _finish(self, how: str, make: Callable[[], T]) -> T:
         if how == "refuse":
             raise ModuleRefused(Fault.KEY_EXPIRED, "the key has expired")
         made = make()
