@@ -31,6 +31,8 @@ USER prepaid
 WORKDIR /var/lib/prepaid
 VOLUME /var/lib/prepaid
 # Health and metrics. They listen on loopback; -e PREPAID_HTTP__HOST=0.0.0.0 opens them to the container's network.
+# The health check below does not read the settings file: a port other than 8080 is given as -e PREPAID_HTTP__PORT=...,
+# not as [http] port there, else the container counts as unhealthy.
 EXPOSE 8080
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PREPAID_HTTP__PORT', '8080') + '/healthz', timeout=4)"]

@@ -20,7 +20,8 @@ from channels.commands import Command
 class Inbound:
     """One request as it came in.
 
-    `reference` is what a repeat of the same request would carry again; it is unique per (channel, peer).
+    `reference` is what a repeat of the same request would carry again, by whichever peer it comes; it is unique per
+    channel.
     `fingerprint` is 16 octets of digest over the content, by which a repeat is told from a reused reference.
     `sender` and `destination` are as the wire gives them, digits without plus for phone numbers.
     `answer_by` is set by channels that must answer in the same exchange; None where the reply goes out later.

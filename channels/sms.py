@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from traceback import extract_tb
@@ -32,9 +33,24 @@ _REFERENCE_CHARACTERS: Final = 64
 _PUNCTUATION: Final = str.maketrans("", "", "+ -()")
 
 
-class _Piece(NamedTuple):
+@dataclass(slots=True)
+class _Piece:
+    """One message of the wire: the whole of a text, or a part of it."""
+
     incoming: Incoming
     octets: bytes
+    is_taken: bool = False  # acknowledged: the message centre has forgotten it
+
+    def take(self) -> None:
+        self.is_taken = True
+        self.incoming.answer(codes.ROK)
+
+
+class _Whole(NamedTuple):
+    """Where the parts of a long message were kept until the last one came."""
+
+    key: Hashable
+    total: int
 
 
 class SmsChannel:
@@ -116,14 +132,14 @@ class SmsChannel:
         place, octets = place_of(incoming.message)
         piece = _Piece(incoming, octets)
         if place is None:
-            self._start([piece])
+            self._start([piece], None)
         else:
             self._take_part(piece, place)
 
     def _take_part(self, piece: _Piece, place: Place) -> None:
         message = piece.incoming.message
         key = (
-            piece.incoming.link.name,
+            _centre(piece.incoming.link),
             (message.source_addr_ton, message.source_addr_npi, message.source_addr),
             message.destination_addr,
             (place.kind, place.reference, place.total),
@@ -134,17 +150,19 @@ class SmsChannel:
             log.warning("%d parts of messages that never became whole dropped", len(expired))
         pieces = self._assembler.add(key, place, piece, loop.time())
         if pieces is None:
-            loop.call_later(self._part_patience_s, piece.incoming.answer, codes.ROK)
+            loop.call_later(self._part_patience_s, piece.take)
         else:
-            self._start(pieces)
+            self._start(pieces, _Whole(key, place.total))
 
-    def _start(self, pieces: list[_Piece]) -> None:
-        task = asyncio.create_task(self._store(pieces))
+    def _start(self, pieces: list[_Piece], whole: _Whole | None, pause_s: float = 0.0) -> None:
+        task = asyncio.create_task(self._store(pieces, whole, pause_s))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _store(self, pieces: list[_Piece]) -> None:
+    async def _store(self, pieces: list[_Piece], whole: _Whole | None, pause_s: float) -> None:
         """Hand one whole message to the desk, and acknowledge it when it is stored."""
+        if pause_s:
+            await asyncio.sleep(pause_s)
         status = codes.RX_T_APPN  # the message centre sends again
         try:
             assert self._desk is not None
@@ -162,7 +180,20 @@ class SmsChannel:
             )
         finally:
             for piece in pieces:
-                piece.incoming.answer(status)
+                if status == codes.ROK:
+                    piece.take()
+                elif not piece.is_taken:
+                    piece.incoming.answer(status)
+        if status != codes.ROK and whole is not None:
+            self._put_back(pieces, whole)
+
+    def _put_back(self, pieces: list[_Piece], whole: _Whole) -> None:
+        """Keep the parts that were acknowledged already: the message centre repeats only those that were refused."""
+        taken = {number: piece for number, piece in enumerate(pieces, start=1) if piece.is_taken}
+        again = self._assembler.put_back(whole.key, taken, whole.total, asyncio.get_running_loop().time())
+        if again is not None:
+            # The refused parts have come anew meanwhile, and may be acknowledged too: then nobody but we try again.
+            self._start(again, whole, self._part_patience_s)
 
     def _inbound(self, pieces: list[_Piece]) -> Inbound:
         first = pieces[0].incoming
@@ -191,7 +222,7 @@ class SmsChannel:
         )
 
     def _reference(self, incoming: Incoming) -> str:
-        """Give what a repeat of the message carries again; where nothing is, a fresh one.
+        """Give what a repeat of the message carries again, on whichever link to its centre; else a fresh one.
 
         deliver_sm has no message id of its own (SMPP 3.4, 4.6.1): some message centres put theirs into an optional
         parameter. Without it a repeat is a new request, and the ledger's guard on sender, meter and amount applies.
@@ -202,8 +233,8 @@ class SmsChannel:
         if not value:
             return "n:" + self._new_reference()
         if len(value) <= _REFERENCE_CHARACTERS and value.isascii() and value.decode("ascii").isprintable():
-            return "m:" + value.decode("ascii")
-        return "m:x" + blake2b(value, digest_size=FINGERPRINT_OCTETS).hexdigest()
+            return f"{_centre(incoming.link)}:m:{value.decode('ascii')}"
+        return f"{_centre(incoming.link)}:m:x{blake2b(value, digest_size=FINGERPRINT_OCTETS).hexdigest()}"
 
     # -------------------------------------------------------------------------------------------- out
 
@@ -275,6 +306,11 @@ def _read(octets: bytes, data_coding: int, default: Alphabet) -> str:
     if is_wide(data_coding):
         return decode(octets, data_coding, default).rstrip("\0")
     return decode(octets.rstrip(b"\0"), data_coding, default)
+
+
+def _centre(link: Link) -> str:
+    """The message centre's name: ids of messages are its own, whichever link they come by."""
+    return link.settings.centre or link.name
 
 
 def _where(fault: BaseException) -> str:

@@ -8,7 +8,7 @@ The type of a field says what may stand in it: `Annotated[int, Between(1, 65535)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, get_type_hints
@@ -291,13 +291,10 @@ class Settings:
         for section in fields(self):
             value = getattr(self, section.name)
             for table in value if isinstance(value, tuple) else (value,):
-                if not is_dataclass(table):
-                    continue
                 where = f"[[{section.name}]] {table.name}" if isinstance(value, tuple) else f"[{section.name}]"
-                hints = get_type_hints(type(table), include_extras=True)
-                for entry in fields(table):
-                    if hints[entry.name] == FilePath and getattr(table, entry.name):
-                        found.append((f"{where} {entry.name}", getattr(table, entry.name)))
+                for name, hint in get_type_hints(type(table), include_extras=True).items():
+                    if hint == FilePath and getattr(table, name):
+                        found.append((f"{where} {name}", getattr(table, name)))
         return found
 
     def channel(self, name: str) -> ChannelSettings:

@@ -10,7 +10,11 @@ desk        stores what comes in, asks modules that must be waited for, takes up
 delivery    sends the replies owed, again if lost
 app         composition root: settings to a running gateway
 intake      takes in a utility's records from a folder
+modules, unlock     the security modules of the settings; what opens the key store
 keyfile     writes the sealed key file
+custody     which vending keys may be used, and deeds that change key store and books
+keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
+moduletools     `prepaid modules`, `prepaid simulate`
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need
 demo        the product at work on one machine

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import getpass
 import logging
 import os
 import signal
@@ -15,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from config.load import SettingsFaults, load
-from config.settings import Settings
-from gateway import app, check, logs, meterdesk, tokentools
+from config.settings import LogSettings, Settings
+from gateway import app, check, keytools, logs, meterdesk, moduletools, tokentools
 from gateway.intake import IntakeFaults, read_folder, store_intake
-from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
-from ledger.schema import DatabaseVersion
+from ledger import trouble
+from ledger.schema import DatabaseAway, DatabaseUnusable, DatabaseVersion, RecordRefused
 from ledger.store import migrate, open_store
-from sts.derivation import VendingKey
 from sts.errors import StsError
-from sts.modules.keystore import MASTER_KEY_BYTES, NONCE_BYTES, master_key_from, read_keystore, seal
-from sts.modules.records import VendingKeyRecord
 
-FAULTY = 2  # exit code for settings or input that cannot be used; nothing was started
+# Exit codes (docs/operations.md).
+FAILED = 1  # a fault of the program itself
+FAULTY = 2  # settings or input that cannot be used; nothing was started
+AWAY = 3  # the database does not answer; the same again later may work
 
 
 class Unusable(Exception):
@@ -38,13 +37,43 @@ class Unusable(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     options = _parser().parse_args(arguments)
+    logs.set_up(LogSettings(level="WARNING", format="text"))  # until the command has read its own
     try:
         return int(options.run(options))
-    except (SettingsFaults, IntakeFaults, DatabaseVersion, StsError, Unusable, OSError) as error:
-        print(f"prepaid {options.command}: {error}", file=sys.stderr)
-        return FAULTY
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # whatever ends a command becomes an exit code, and words that show no secret
+        return _ended(options, error)
+
+
+def _ended(options: argparse.Namespace, error: Exception) -> int:
+    """The exit code of a command that ended with an exception, told as a sentence or, where it is a bug, logged."""
+    said: Exception = trouble.of(error) or error
+    if isinstance(said, (DatabaseAway, DatabaseUnusable, RecordRefused)):
+        place = f" ([database] url: {options.settings.database.url})" if "settings" in options else ""
+        words = f"{said}{place}"
+    elif isinstance(said, (SettingsFaults, IntakeFaults, DatabaseVersion, StsError, Unusable)):
+        words = str(said)
+    elif isinstance(said, OSError):
+        words = _about_file(said, options.settings if "settings" in options else None)
+    else:
+        logging.getLogger("gateway").critical("prepaid %s ended by a fault of its own", options.command, exc_info=error)
+        return FAILED
+    print(f"prepaid {options.command}: {words}", file=sys.stderr)
+    return AWAY if isinstance(said, DatabaseAway) else FAULTY
+
+
+def _about_file(error: OSError, settings: Settings | None) -> str:
+    """What the system says, with the file's path and what the settings want it for."""
+    files = settings.files() if settings is not None else []
+    if error.filename is None:
+        # TLS says of a missing file only that it is missing.
+        missing = [f"{where} {path}" for where, path in files if not Path(path).exists()]
+        is_missing = missing and isinstance(error, FileNotFoundError)
+        return f"{', '.join(missing)}: {error.strerror}" if is_missing else str(error)
+    path = str(error.filename)
+    named = " ".join([*(where for where, used in files if used == path), path])
+    return f"{named}: {error.strerror or error}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,30 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     loading = configured("load", _load, "load a utility's records from a folder of CSV files; twice changes nothing")
     loading.add_argument("folder", type=Path, help="the folder; gateway/sample/README.md describes its files")
 
-    keys = command("keys", lambda options: int(options.keys_run(options)), "look after the sealed vending keys")
-    what = keys.add_subparsers(dest="keys_command", required=True, metavar="WHAT")
-    master = what.add_parser("new-master", help="write a new master key to a file that does not exist yet")
-    master.add_argument("file", type=Path)
-    master.set_defaults(keys_run=_new_master)
-    adding = what.add_parser("add", help="seal one more vending key; its hex digits are asked for or read from stdin")
-    adding.add_argument("--config", type=Path, required=True, metavar="FILE")
-    adding.add_argument("--supply-group", required=True, metavar="SGC")
-    adding.add_argument("--revision", required=True, type=int, metavar="KRN")
-    adding.add_argument("--type", type=int, default=2, metavar="KT")
-    adding.add_argument("--generation", type=int, choices=(2, 4), required=True, help="DKGA: 2 (8 bytes) or 4 (20)")
-    adding.add_argument("--base-date", type=int, choices=(1993, 2014, 2035), default=2014)
-    adding.add_argument("--expiry", type=int, default=255, metavar="KEN")
-    adding.set_defaults(keys_run=_add_key)
-    listing = what.add_parser("list", help="show the sealed keys by their check values")
-    listing.add_argument("--config", type=Path, required=True, metavar="FILE")
-    listing.set_defaults(keys_run=_list_keys)
-
+    keytools.add_commands(commands)
     tokentools.add_commands(
         commands,
         find_meter=meterdesk.find_meter,
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
     )
+    moduletools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")
@@ -100,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return load(options.config, os.environ)
+    options.settings = settings = load(options.config, os.environ)
+    return settings
 
 
 def _until_told(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -109,6 +123,7 @@ def _until_told(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> N
     async def run() -> None:
         told = asyncio.Event()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(logs.on_loop_fault)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, told.set)
         await work(told)
@@ -162,69 +177,22 @@ def _load(options: argparse.Namespace) -> int:
     settings = _settings(options)
     logs.set_up(settings.log)
 
-    async def work() -> dict[str, int]:
+    async def work() -> tuple[dict[str, int], list[str]]:
         world = RealWorld()
         local = world.now().astimezone(app.zone(settings))
         intake = read_folder(options.folder, settings.utility, local, world.new_id)
         store = await open_store(settings.database.url_with_password())
         try:
-            await store_intake(store, intake, settings.utility, world, local)
+            told = await store_intake(store, intake, settings.utility, world, local)
         finally:
             await store.close()
-        return intake.counts
+        return intake.counts, told
 
-    for name, count in asyncio.run(work()).items():
+    counts, told = asyncio.run(work())
+    for name, count in counts.items():
         print(f"{count:7d} {name}")
-    return 0
-
-
-def _new_master(options: argparse.Namespace) -> int:
-    text = RealWorld().nonce(MASTER_KEY_BYTES).hex() + "\n"
-    handle = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    print(f"a new master key is in {options.file}; whoever has it can open the key store, whoever loses it cannot")
-    return 0
-
-
-def _keystore(settings: Settings) -> Path:
-    if not settings.sts.keystore:
-        raise Unusable("[sts] keystore: the settings name no key store")
-    return Path(settings.sts.keystore)
-
-
-def _add_key(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    path, master_key = _keystore(settings), master_key_from(settings.sts.master_key.reveal())
-    records = list(read_keystore(path, master_key)) if path.exists() else []
-    digits = getpass.getpass("vending key, hex digits: ") if sys.stdin.isatty() else sys.stdin.readline()
-    try:
-        raw = bytes.fromhex(digits.strip())
-    except ValueError:
-        raise Unusable("vending key: hex digits expected") from None
-    record = VendingKeyRecord(
-        supply_group=options.supply_group,
-        key_revision=options.revision,
-        key_type=options.type,
-        base_date=options.base_date,
-        key_expiry=options.expiry,
-        key=VendingKey(options.generation, raw),
-    )
-    records.append(record)
-    write_keystore(path, seal(records, master_key, [RealWorld().nonce(NONCE_BYTES) for _ in records]))
-    print(f"sealed: supply group {record.supply_group}, revision {record.key_revision}, KCV {record.status.kcv}")
-    return 0
-
-
-def _list_keys(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    records = read_keystore(_keystore(settings), master_key_from(settings.sts.master_key.reveal()))
-    for record in records:
-        status = record.status
-        print(
-            f"supply group {status.supply_group} revision {status.key_revision} type {status.key_type} "
-            f"DKGA{status.dkga:02d} base date {status.base_date} KEN {status.key_expiry} KCV {status.kcv}"
-        )
+    for sentence in told:
+        print(sentence)
     return 0
 
 

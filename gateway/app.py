@@ -7,7 +7,6 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from channels import wording
@@ -20,19 +19,21 @@ from channels.sms import SmsChannel
 from config import languages
 from config.languages import Catalogue
 from config.settings import Settings, SmppSettings
-from gateway import modules
+from gateway import custody, modules
 from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
 from gateway.metrics import Metrics
 from gateway.vend import Shop
 from gateway.world import World
+from ledger import vendingkeys
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
 
 log = logging.getLogger(__name__)
 
+_DAY_S = 86_400.0
 _LOOK_S = 1.0  # how often links are looked at for the metrics
 
 
@@ -45,6 +46,7 @@ def link_settings(link: SmppSettings) -> LinkSettings:
     """A link's settings as the SMPP package wants them."""
     return LinkSettings(
         name=link.name,
+        centre=link.centre,
         host=link.host,
         port=link.port,
         system_id=link.system_id,
@@ -138,6 +140,7 @@ class Gateway:
                 tasks.create_task(self.delivery.run(), name="delivery")
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
+                tasks.create_task(self._warn_of_keys(), name="keys")
         finally:
             await self.delivery.close()
             await self.desk.close()
@@ -150,6 +153,19 @@ class Gateway:
                 await self.desk.resume(at_start=False)
             except Exception:  # the database is away: the next round tries again
                 log.exception("waiting purchases could not be looked for")
+
+    async def _warn_of_keys(self) -> None:
+        """Once a day: which vending keys end within 90, 30 or 7 days, in the log and in the metrics."""
+        while True:
+            try:
+                rows = await self.store.read(vendingkeys.report)
+                found = custody.warnings(rows, self._world.now())
+                self.metrics.keys_ending({days: sum(one.days <= days for one in found) for days in custody.WARN_DAYS})
+                for warning in found:
+                    log.warning("%s", custody.sentence_of(warning))
+            except Exception:  # the database is away: tomorrow, or at the next start
+                log.exception("the vending keys' ends could not be looked up")
+            await asyncio.sleep(_DAY_S)
 
     async def _watch(self) -> None:
         """Keep the gauges of what nobody announces."""
@@ -182,22 +198,26 @@ async def opened(
     settings: Settings, world: World, metrics: Metrics, module: SecurityModule | None = None
 ) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
-    keys = module or modules.load_module(settings)
-    status = keys.status()
-    if not status.real_meters_accept_ea07:
-        log.warning(
-            "EA07 tokens are made with the table set %s, printed in the standard as an example: real EA07 meters "
-            "refuse them; EA11 tokens are not concerned",
-            status.table_set,
-        )
+    modules.load_tables(settings.sts)  # what cannot be used is said before anything is opened
     store = await open_store(
         settings.database.url_with_password(),
         batch_max=settings.database.batch_max,
         queue_max=settings.database.queue_max,
-        statement_timeout_s=int(timedelta(seconds=settings.database.statement_timeout_s).total_seconds()) or 1,
+        statement_timeout_s=max(1, int(settings.database.statement_timeout_s)),
         observer=Observer(batch=metrics.batch),
     )
+    keys = module
     try:
+        if keys is None:
+            rows = await store.read(vendingkeys.report)
+            keys = modules.load_module(settings, custody.chooser(rows, log.warning))
+        status = keys.status()
+        if not status.real_meters_accept_ea07:
+            log.warning(
+                "EA07 tokens are made with the table set %s, printed in the standard as an example: real EA07 meters "
+                "refuse them; EA11 tokens are not concerned",
+                status.table_set,
+            )
         yield Gateway(settings, world, store, keys, metrics)
     finally:
         await store.close()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from config import languages
-from config.settings import Settings, SmppSettings
-from gateway.modules import load_module, load_tables
-from ledger.store import open_store
+from config.settings import Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from gateway.logs import mask
+from gateway.modules import load_module, load_software, load_tables
+from ledger import trouble
+from ledger.store import is_sqlite, open_store, sqlite_path
 from sts.knownanswer import known_answers
+from sts.modules.pool import ModulePool
+from sts.tables import SAMPLE
 
 _CONNECT_S = 5
 
@@ -25,14 +31,21 @@ class Finding:
 
 
 async def check(settings: Settings) -> list[Finding]:
-    """Look at database, keys, EA07 tables, languages and every link; one finding each."""
+    """Look at database, keys, modules, EA07 tables, languages, every link and the HTTP port; one finding each."""
     parts: list[tuple[str, Callable[[], Awaitable[str]]]] = [
         ("database", lambda: _database(settings)),
         ("vending keys", lambda: _keys(settings)),
+        *((f"module {module.name}", lambda module=module: _module(settings, pkcs11=(module,)))
+          for module in settings.pkcs11),
+        *((f"module {module.name}", lambda module=module: _module(settings, prism=(module,)))
+          for module in settings.prism),
         ("token making", lambda: _tables(settings)),
         ("languages", lambda: _languages(settings)),
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
-    ]
+        *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
+          for link in settings.smpp if link.tls_ca_file),
+        ("health and metrics", lambda: _http(settings)),
+    ]  # fmt: skip
     if not settings.smpp:
         parts.append(("links", _no_links))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
@@ -42,21 +55,60 @@ async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(part, True, await look())
     except Exception as error:  # whatever is wrong with a part is what this command is here to say
-        return Finding(part, False, str(error) or type(error).__name__)
+        said: object = error
+        if part == "database":
+            said = trouble.of(error) or error
+        elif isinstance(error, OSError) and error.filename is not None:
+            said = f"{error.filename}: {error.strerror}"
+        return Finding(part, False, mask(str(said)) or type(error).__name__)
 
 
 async def _database(settings: Settings) -> str:
-    store = await open_store(settings.database.url_with_password())
+    url = settings.database.url_with_password()
+    if is_sqlite(url):
+        _look_at_file(Path(sqlite_path(url)))
+    store = await open_store(url)
     await store.close()
     return f"{settings.database.url} has this program's version"
 
 
+def _look_at_file(path: Path) -> None:
+    """Leave alone what is not ours: to open a file that is missing or empty would make it a database."""
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        raise ValueError(f"{path} {'is empty' if path.exists() else 'does not exist'}: run `prepaid migrate` first")
+    with path.open("rb") as file:
+        header = file.read(20)
+    # The versions of its format for writing and reading: 2 is write-ahead logging, in which ours are from the start.
+    if not header.startswith(b"SQLite format 3\0") or header[18:] != b"\2\2":
+        raise ValueError(f"{path} is not a database of this program")
+
+
 async def _keys(settings: Settings) -> str:
-    keys = load_module(settings).status().keys
+    if not settings.sts.keystore:
+        if settings.pkcs11 or settings.prism:
+            return "no key store: the modules below have the keys"
+        raise ValueError("no key store and no module, so every sale will be refused: see [sts] keystore")
+    keys = load_software(settings.sts, SAMPLE).status().keys
     if not keys:
         raise ValueError("no vending key is loaded, so every sale will be refused: see `prepaid keys add`")
     groups = sorted({key.supply_group for key in keys})
     return f"{len(keys)} for supply groups {', '.join(groups)}"
+
+
+async def _module(
+    settings: Settings, *, pkcs11: tuple[Pkcs11Settings, ...] = (), prism: tuple[PrismSettings, ...] = ()
+) -> str:
+    """One module by itself, so that a fault of another does not hide it."""
+    alone = replace(settings.sts, keystore="", ea07_tables="")
+    module = load_module(replace(settings, sts=alone, pkcs11=pkcs11, prism=prism))
+    try:
+        groups = sorted({key.supply_group for key in module.status().keys})
+    finally:
+        if isinstance(module, ModulePool):
+            await module.close()
+    if not groups:
+        raise ValueError("it has no vending key")
+    return f"keys for supply groups {', '.join(groups)}"
 
 
 async def _tables(settings: Settings) -> str:
@@ -76,10 +128,46 @@ async def _languages(settings: Settings) -> str:
 
 
 async def _link(link: SmppSettings) -> str:
-    async with asyncio.timeout(_CONNECT_S):
-        _, writer = await asyncio.open_connection(link.host, link.port)
-    writer.close()
-    return f"{link.host}:{link.port} takes connections"
+    """Connect and go away: a bind might throw out a gateway that is running."""
+    try:
+        tls = _context(link) if link.tls else None
+    except OSError:
+        tls = None  # said of the authorities; here, whether anybody listens
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(link.host, link.port, ssl=tls)
+    except TimeoutError:
+        raise ValueError(f"{link.host}:{link.port} does not answer within {_CONNECT_S} s") from None
+    writer.transport.abort()
+    return f"{link.host}:{link.port} takes {'TLS ' if tls else ''}connections (not bound)"
+
+
+def _context(link: SmppSettings) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=link.tls_ca_file or None)
+
+
+async def _authorities(link: SmppSettings) -> str:
+    try:
+        context = _context(link)
+    except ssl.SSLError as error:
+        raise ValueError(f"{link.tls_ca_file}: a PEM file of certificates expected: {error.reason}") from None
+    except OSError as error:
+        raise ValueError(f"{link.tls_ca_file}: {error.strerror}") from None
+    return f"{link.tls_ca_file}: {len(context.get_ca_certs())}"
+
+
+async def _http(settings: Settings) -> str:
+    """Take the port and give it back."""
+    http = settings.http
+    try:
+        server = await asyncio.start_server(lambda reader, writer: None, http.host, http.port)
+    except OSError as error:
+        running = ": a gateway that is running has it, or another program"
+        why = running if "in use" in str(error) else f": {error.strerror or error}"
+        raise ValueError(f"{http.host}:{http.port} cannot be had{why}") from None
+    server.close()
+    await server.wait_closed()
+    return f"{http.host}:{http.port} is free"
 
 
 async def _no_links() -> str:

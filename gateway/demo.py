@@ -30,7 +30,7 @@ from config.settings import (
     StsSettings,
     UtilitySettings,
 )
-from gateway import app, logs
+from gateway import app, custody, logs
 from gateway.intake import read_folder, store_intake
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
@@ -150,7 +150,7 @@ async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIte
     centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
     await centre.start()
     try:
-        settings, keys = _prepare(folder, world, centre.port, http_port)
+        settings, records = _prepare(folder, world, centre.port, http_port)
         local = world.now().astimezone(app.zone(settings))
         intake = read_folder(FOLDER, UTILITY, local, world.new_id)
         url = settings.database.url
@@ -158,8 +158,10 @@ async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIte
         store = await open_store(url)
         try:
             await store_intake(store, intake, UTILITY, world, local)
+            await store.transact(lambda connection: custody.approve_sample_keys(connection, records, world.now()))
         finally:
             await store.close()
+        keys = {(record.supply_group, record.dkga): record.key for record in records}
         meters = {row["drn"]: meter for row in intake.meters if (meter := _meter(row, keys)) is not None}
         async with app.opened(settings, world, Metrics()) as gateway:
             serving = asyncio.create_task(gateway.run())
@@ -172,9 +174,7 @@ async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIte
         await centre.stop()
 
 
-def _prepare(
-    folder: Path, world: World, centre_port: int, http_port: int
-) -> tuple[Settings, dict[tuple[str, int], VendingKey]]:
+def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tuple[Settings, list[VendingKeyRecord]]:
     """Make and seal the keys, and write the settings of the demonstration."""
     master = world.nonce(MASTER_KEY_BYTES)
     records = make_keys(world, ("600801", "600802", "600803"))
@@ -201,7 +201,7 @@ def _prepare(
             ),
         ),
     )
-    return settings, {(record.supply_group, record.dkga): record.key for record in records}
+    return settings, records
 
 
 def _meter(row: dict[str, object], keys: dict[tuple[str, int], VendingKey]) -> Meter | None:
@@ -339,6 +339,10 @@ def main(folder: Path | None, *, once: bool) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            # Its keys would be made anew, and the tokens and meters of the books there would belong to other keys.
+            print(f"prepaid demo: {folder}: an empty folder expected, or one that does not exist yet", file=sys.stderr)
+            return 2
         return asyncio.run(_run(folder, once=once))
     with tempfile.TemporaryDirectory(prefix="prepaid-demo-") as temporary:
         return asyncio.run(_run(Path(temporary), once=once))

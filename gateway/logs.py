@@ -5,13 +5,17 @@ not log secrets; the masks here are the last line of defence, over the message, 
 text of exceptions. Whatever is masked because of its looks counts as a fault of the code that logged it.
 
 What looks like what:
-- 20 or more digits, alone or grouped by single spaces or dashes: a meter's token.
+- 20 or more digits, with up to three spaces or dashes between any two: a meter's token. So are 20 digits in equal
+  groups (five of 4, say) with commas, quotes, brackets and the like between them: a list as text. A space counts in its
+  escaped forms too (\\xa0, \\u202f, %20), as Python's repr, JSON and URLs write it.
 - 16 or more hexadecimal digits in a row, or 32 and more in pairs with spaces or colons: a key. UUIDs are shown.
+  So are octets as numbers, 8 and more with commas between them.
 - 13 to 19 digits with a right check digit, alone or in fours: a card.
-- 10 to 15 digits, or a plus and 8 and more: a phone number; the first 5 and last 2 digits stay. 11 digits with a right
-  check digit are a meter number and stay, so one phone number of 11 digits in ten does too: phone numbers belong
-  in the fields named below, where nothing is guessed.
-- pin=…, password: … and their like: a secret.
+- 10 to 15 digits, alone or grouped as people group them (0711 013 579), or a plus and 8 and more: a phone number; the
+  first 5 and last 2 digits stay. 11 digits with a right check digit are a meter number and stay, so one phone number of
+  11 digits in ten does too: phone numbers belong in the fields named below, where nothing is guessed. Behind such a
+  name in a text, 7 digits and more are a phone number, however grouped.
+- pin=…, password: … and their like: a secret. So is what stands between user and host in an address.
 Every pattern is tried at most a bounded number of characters ahead, so the time is linear in the text.
 """
 
@@ -21,10 +25,12 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from types import TracebackType
 from typing import Any, Final, TextIO
 from uuid import UUID
 
@@ -43,25 +49,49 @@ _SECRET_FIELD: Final = re.compile(
     r"(^|_)(pin|password|passphrase|secret|token|tokens|pan|card|cvv|otp|track2|authorization"
     r"|(master|vending|decoder|api|zone|zmk|session)_key)$"
 )
-_PHONE_FIELD: Final = re.compile(r"(^|_)(sender|recipient|msisdn|phone|source_addr|destination_addr|dest_addr)$")
+_PHONE_FIELD: Final = re.compile(
+    r"(^|_)(sender|recipient|caller|msisdns?|(tele)?phones?|tel|mobile|(source|destination|dest)_addr)$"
+)
 _METER_FIELD: Final = re.compile(r"(^|_)(meter|meter_number|drn)$")
 
+# A sign as repr, JSON (also within JSON) and URLs write it.
+_ESCAPED: Final = r"(?: \\{1,8} (?: x[0-9A-Fa-f]{2} | u[0-9A-Fa-f]{4} | [tnrfv] ) | %[0-9A-Fa-f]{2} )"
 # Spaces and dashes of every width, and the direction marks that stand between groups in right-to-left texts.
-_GAP: Final = r"[\s\u200e\u200f\u2010-\u2015\u2066-\u2069\-]"
+_GAP: Final = rf"(?: [\s\u200e\u200f\u2010-\u2015\u2066-\u2069\-] | {_ESCAPED} )"
+# One of the signs that stand between the entries of a list, however it is written. No two alternatives begin alike,
+# here and above, so that there is one way to read a text.
+_SIGN: Final = rf"(?: {_ESCAPED} | \\{{1,8}}[\"'] | [^\w\\%] )"
+_EQUAL_GROUPS: Final = " | ".join(
+    rf"\d{{{size}}} (?: {_SIGN}{{1,12}} \d{{{size}}} ){{{20 // size - 1},}}" for size in (1, 2, 4, 5, 10)
+)
+_OCTET: Final = r"(?: 0x[0-9A-Fa-f]{1,2} | \d{1,3} )"
+_PHONE_NAME: Final = (
+    r"(?: sender | recipient | caller | msisdns? | (?: tele )? phones? | tel | mobile"
+    r" | (?: source | destination | dest )_addr )"
+)
 
 _LOOKS: Final = re.compile(
     rf"""
       (?P<uuid>   (?<![0-9A-Za-z]) [0-9A-Fa-f]{{8}} (?:-[0-9A-Fa-f]{{4}}){{3}} -[0-9A-Fa-f]{{12}} (?![0-9A-Za-z]) )
-    | (?P<token>  \d (?: {_GAP}{{0,2}} \d ){{19,}} )
+    | (?P<token>  \d (?: {_GAP}{{0,3}} \d ){{19,}} | (?<!\d) (?: {_EQUAL_GROUPS} ) (?!\d) )
+    | (?P<list>   (?<![0-9A-Za-z.]) {_OCTET} (?: \s{{0,10}} , \s{{0,10}} {_OCTET} ){{7,}} (?! [0-9A-Za-z] | \.\d ) )
+    | (?P<named>  (?<![0-9A-Za-z]) (?P<name> (?i:{_PHONE_NAME}) {_SIGN}{{1,8}} (?: (?i:number|no) {_SIGN}{{1,8}} )? )
+                  (?P<digits> \d (?: (?: {_GAP} | [().\/] ){{0,3}} \d ){{6,}} ) )
     | (?P<hex>    [0-9A-Fa-f]{{16,}} | (?<![0-9A-Za-z]) [0-9A-Fa-f]{{2}} (?: [ :]? [0-9A-Fa-f]{{2}} ){{15,}} )
     | (?P<card>   (?<!\d) \d{{4}} (?: {_GAP} \d{{4}} ){{2,3}} (?: {_GAP} \d{{1,3}} )? (?!\d)
                 | (?<!\d) \d{{4}} {_GAP} \d{{6}} {_GAP} \d{{5}} (?!\d) )
-    | (?P<phone>  \+ \d (?: [ -]? \d ){{7,18}} (?! [ -]? \d ) )
+    | (?P<phone>  \+ \d (?: {_GAP}? \d ){{7,18}} (?! {_GAP}? \d )
+                | (?<!\d) (?: \d{{4}} {_GAP} \d{{3}} {_GAP} \d{{3,4}} | \d{{3}} {_GAP} \d{{3}} {_GAP} \d{{4}}
+                            | \d{{3}} (?: {_GAP} \d{{3}} ){{3}} ) (?!\d) )
     | (?P<run>    (?<!\d) (?<!\d\.) \d{{10,19}} (?!\d) )
     | (?P<octets> \b b ' (?: [^'\\] | \\. )* ' | \b b " (?: [^"\\] | \\. )* " )
     """,
     re.VERBOSE,
 )
+_NOT_DIGITS: Final = re.compile(rf"{_ESCAPED} | \D", re.VERBOSE)
+
+# The password between user and host, up to the last "@" in reach: passwords hold that sign too.
+_IN_ADDRESS: Final = re.compile(r"""(:// [^\s:/@"'<>]{0,100} :) ([^\s"'<>]{1,200}) (?=@)""", re.VERBOSE)
 
 # A secret by its name, as in a query, a dictionary or a customer's text; the name and the sign between stay.
 _NAMED: Final = re.compile(
@@ -82,7 +112,8 @@ def mask(text: str) -> str:
 def mask_phone(number: str) -> str:
     """A phone number with its first 5 and last 2 digits; a short one not at all."""
     plus, digits = ("+", number[1:]) if number.startswith("+") else ("", number)
-    if not digits.isdigit() or len(digits) < 9:
+    digits = re.sub(r"(?<=\d)[\s().-]{1,3}(?=\d)", "", digits)
+    if not digits.isdigit() or len(digits) < 10:
         return MASK
     return f"{plus}{digits[:5]}{'*' * (len(digits) - 7)}{digits[-2:]}"
 
@@ -102,17 +133,22 @@ def _mask(text: str) -> tuple[str, bool]:
         kind, shown = match.lastgroup, match[0]
         if kind == "uuid":
             return shown
-        digits = re.sub(r"\D", "", shown)
+        digits = _NOT_DIGITS.sub("", match["digits"] or shown)
+        is_card = len(digits) >= 13 and _check_digit_fits(digits)
+        if kind == "named" and len(digits) <= 15:  # no phone number has more (E.164)
+            return match["name"] + mask_phone(digits)
         if kind == "phone":
-            return mask_phone("+" + digits)
-        if kind == "run" and not (len(digits) >= 13 and _check_digit_fits(digits)):
+            return mask_phone("+" * shown.startswith("+") + digits)
+        if kind == "run" and not is_card:
             return shown if len(digits) == 11 and _check_digit_fits(digits) else mask_phone(digits)
-        if kind == "card" and not _check_digit_fits(digits):
+        if kind == "card" and not is_card:
             return shown
         found = True
+        if kind == "named":
+            return match["name"] + MASK
         return f"b'{MASK}'" if kind == "octets" else MASK
 
-    return _LOOKS.sub(by_looks, _NAMED.sub(by_name, text)), found
+    return _LOOKS.sub(by_looks, _NAMED.sub(by_name, _IN_ADDRESS.sub(by_name, text))), found
 
 
 def _check_digit_fits(digits: str) -> bool:
@@ -159,7 +195,8 @@ class _Line:
             if isinstance(value, Mapping):
                 pairs = list(value.items())[:FIELDS_MAX]
                 return {self.text(str(key)): self.value(str(key), item, depth + 1) for key, item in pairs}
-            return [self.value(name, item, depth + 1) for item in list(value)[:FIELDS_MAX]]
+            items = list(value)[:FIELDS_MAX]
+            return MASK if self._is_secret_in_pieces(items) else [self.value(name, item, depth + 1) for item in items]
         text = str(value.value) if isinstance(value, Enum) else str(value)
         if _PHONE_FIELD.search(name):
             return mask_phone(text)
@@ -170,6 +207,14 @@ class _Line:
         if isinstance(value, int) and not isinstance(value, Enum):
             return value if abs(value) < 10**15 else self.text(text)  # amounts, counts and durations are no phones
         return _cut(self.text(text), EVENT_MAX)
+
+    def _is_secret_in_pieces(self, items: list[object]) -> bool:
+        """Whether entries that are harmless one by one make a token or a key together."""
+        if not all(isinstance(item, str | int) and not isinstance(item, bool | Enum) for item in items):
+            return False
+        is_secret = _mask(", ".join(map(str, items)))[1] and not any(_mask(str(item))[1] for item in items)
+        self.found = self.found or is_secret
+        return is_secret
 
 
 def _is_meter_number(name: str, text: str) -> bool:
@@ -263,7 +308,8 @@ class _Handler(logging.StreamHandler[TextIO]):
 def set_up(settings: LogSettings, stream: TextIO | None = None, on_masked: Callable[[], None] | None = None) -> None:
     """Send all logging to `stream` (stderr) in the form asked for.
 
-    `on_masked` is called once for each line in which a secret was masked by its looks. May be called again.
+    `on_masked` is called once for each line in which a secret was masked by its looks. May be called again. From here
+    on exceptions that nobody caught are lines of the log too, those of other threads among them.
     """
     handler = _Handler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter(on_masked) if settings.format == "json" else TextFormatter(on_masked))
@@ -272,5 +318,38 @@ def set_up(settings: LogSettings, stream: TextIO | None = None, on_masked: Calla
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.level)
-    # One line for each request of the metrics collector says nothing.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # One line for each request of the metrics collector says nothing, nor does the looking up of a schema's version.
+    for chatty in ("aiohttp.access", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def on_loop_fault(loop: object, context: Mapping[str, Any]) -> None:
+    """Log what an event loop has nobody else to tell: the exception of a task or callback that nobody awaits.
+
+    For `loop.set_exception_handler`. Without the text forms of tasks and futures, which show what they hold.
+    """
+    error = context.get("exception")
+    name = getattr(context.get("task") or context.get("future"), "get_name", str)()
+    logging.getLogger("gateway").error(
+        "%s", context.get("message", "an unforeseen event"), exc_info=error, extra={"task": name} if name else None
+    )
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("gateway").critical("the program ends by a fault of its own", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:
+    if uncaught.exc_value is None or issubclass(uncaught.exc_type, SystemExit):
+        return
+    name = uncaught.thread.name if uncaught.thread is not None else "unknown"
+    logging.getLogger("gateway").critical(
+        "a thread ends by a fault of its own",
+        exc_info=(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback),
+        extra={"in_thread": name},
+    )

@@ -7,7 +7,7 @@ seen and then "other", because every further value would cost memory here and in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -76,6 +76,9 @@ class Metrics:
         self._owed = self._gauge("outbox_owed", "Replies that are still owed.")
         self._queue = self._gauge("queue_length", "Requests that wait for the writer of the books.")
         self._link_up = self._gauge("link_up", "1 if a link to a peer is up, else 0.", "link")
+        self._keys_ending = self._gauge(
+            "vending_keys_ending", "Vending keys that end within so many days, or are over.", "days"
+        )
         self._batch_size = self._histogram("batch_size", "Requests written in one transaction.", _BATCH_SIZES)
         self._batch_seconds = self._histogram(
             "batch_seconds", "Time of one transaction, from its begin to its commit.", _SECONDS
@@ -140,13 +143,14 @@ class Metrics:
         self._owed.set(owed)
         self._owed_age.set(max(oldest_s, 0.0) if owed else 0.0)
 
+    def keys_ending(self, by_days: Mapping[int, int]) -> None:
+        """So many vending keys end within so many days."""
+        for days, count in by_days.items():
+            self._keys_ending.labels(str(days)).set(count)
+
     def link_is(self, link: str, up: bool) -> None:
         """A link to a peer is up or not."""
         self._link_up.labels(self._links.bounded(link)).set(1 if up else 0)
-
-    def queue_is(self, length: int) -> None:
-        """So many requests wait for the writer."""
-        self._queue.set(length)
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Ask for the queue's length whenever somebody looks, instead of being told."""

@@ -11,6 +11,8 @@ books                 reserve, post, release, reverse: the only writer of entrie
 outbox, purchases     replies owed; purchases that wait
 records, openings     customers, stations, meters, debts as first loaded; balances they bring
 meters                a meter for those who look after it
+audit, operators, vendingkeys   who did what; who may; vending keys without their bytes
+trouble               what a database error means, in our words
 trial_balance         the books as a whole, and the rules they keep
 store                 the one door to the database: group commit
 """

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID, uuid5
 
-from ledger import books, entries
+import sqlalchemy as sa
+
+from ledger import books, entries, tables
 from ledger.accounts import id_of, kind_of
 from ledger.unit import Need, Unit
 
 _NAMESPACE = UUID("0d3a4d6b-5f0c-5a53-9a0b-9a2c3f7d1e55")
+_ROWS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +55,23 @@ class Opening:
 
     @property
     def _txn_id(self) -> UUID:
-        return uuid5(_NAMESPACE, self.name)
+        return _txn_of(self.name)
+
+
+def _txn_of(name: str) -> UUID:
+    return uuid5(_NAMESPACE, name)
+
+
+def brought_in(connection: sa.Connection, openings: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """The balances that were brought in already, in signed minor units by name; of these names and account codes."""
+    p = tables.posting.c
+    wanted = {(_txn_of(name), id_of(account_code)): name for name, account_code in openings}
+    found: dict[str, int] = {}
+    transactions = [txn_id for txn_id, _ in wanted]
+    for start in range(0, len(transactions), _ROWS_A_STATEMENT):
+        part = transactions[start : start + _ROWS_A_STATEMENT]
+        for row in connection.execute(sa.select(p.txn_id, p.account_id, p.amount_minor).where(p.txn_id.in_(part))):
+            name = wanted.get((row.txn_id, row.account_id))
+            if name is not None:
+                found[name] = row.amount_minor
+    return found

@@ -7,6 +7,7 @@ a record that is there already is left as it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,6 +112,51 @@ def meters(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
 def debts(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """Debts, by code."""
     return insert_new(connection, tables.debt, rows, key="code")
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Of some records, how many were there already, and the keys of those that differ in what is compared."""
+
+    count: int
+    different: tuple[str, ...]
+
+
+def there(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    compared: Sequence[str],
+) -> There:
+    """Compare the rows with those stored under the same `key`, in these columns."""
+    stored: dict[str, tuple[Any, ...]] = {}
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        wanted = [row[key] for row in rows[start : start + _ROWS_A_STATEMENT]]
+        columns = [table.c[key], *(table.c[name] for name in compared)]
+        for found in connection.execute(sa.select(*columns).where(table.c[key].in_(wanted))):
+            stored[found[0]] = tuple(found[1:])
+    known = [row for row in rows if row[key] in stored]
+    return There(
+        len(known), tuple(row[key] for row in known if stored[row[key]] != tuple(row[name] for name in compared))
+    )
+
+
+def credit_limits(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The codes of stations on credit that are stored with another limit than in these rows of `stations`."""
+    b = tables.limited_balance.c
+    limits = {id_of(f"owed:{row['code']}"): row for row in rows if row["funding"] == "CREDIT"}
+    floors: dict[Any, int] = {}
+    for start in range(0, len(limits), _ROWS_A_STATEMENT):
+        wanted = list(limits)[start : start + _ROWS_A_STATEMENT]
+        found = connection.execute(sa.select(b.account_id, b.floor_minor).where(b.account_id.in_(wanted)))
+        floors.update({row[0]: row[1] for row in found})
+    return tuple(
+        str(row["code"])
+        for account_id, row in limits.items()
+        if floors.get(account_id, 0) != -int(row["credit_limit_minor"])
+    )
 
 
 def ids(connection: sa.Connection, table: sa.Table, key: str) -> dict[str, Any]:

@@ -15,6 +15,18 @@ class DatabaseVersion(Exception):
     """The schema is not the one this program knows; the message says what to do."""
 
 
+class DatabaseAway(Exception):
+    """The database does not answer, or not now; the same again later may work. The message says what came instead."""
+
+
+class DatabaseUnusable(Exception):
+    """What the settings name is no database for us, and waiting mends nothing; the message says why."""
+
+
+class RecordRefused(Exception):
+    """A rule of the database forbids what was to be written. The message names the rule, never the values."""
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

@@ -8,7 +8,7 @@ github.com/jookies/jasmin/issues/513 and 612 for what goes wrong otherwise.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -76,7 +76,7 @@ class _Open(Generic[PieceT]):
 class Assembler(Generic[PieceT]):
     """Keeps parts until all of a message are there, at most `keep_s` seconds and `limit` messages.
 
-    The key must hold the link, both addresses, and kind, reference and total of the place: customers choose
+    The key must hold the message centre, both addresses, and kind, reference and total of the place: customers choose
     references independently of each other.
     """
 
@@ -90,16 +90,34 @@ class Assembler(Generic[PieceT]):
 
     def add(self, key: Hashable, place: Place, piece: PieceT, now: float) -> list[PieceT] | None:
         """Give all the pieces in order once the last one has come; None before. A repeated part replaces itself."""
+        entry = self._entry(key, now)
+        entry.pieces[place.number] = piece
+        return self._whole(key, entry, place.total)
+
+    def put_back(self, key: Hashable, pieces: Mapping[int, PieceT], total: int, now: float) -> list[PieceT] | None:
+        """Keep pieces by number again, of a message that could not be used; what `add` gives.
+
+        For those that nobody will send again. Where the same part has come anew meanwhile, that one stays.
+        """
+        if not pieces:
+            return None
+        entry = self._entry(key, now)
+        entry.pieces = {**pieces, **entry.pieces}
+        return self._whole(key, entry, total)
+
+    def _entry(self, key: Hashable, now: float) -> _Open[PieceT]:
         entry = self._open.get(key)
         if entry is None:
             while len(self._open) >= self._limit:
                 self._open.popitem(last=False)
             entry = self._open[key] = _Open(now + self._keep_s)
-        entry.pieces[place.number] = piece
-        if len(entry.pieces) < place.total:
+        return entry
+
+    def _whole(self, key: Hashable, entry: _Open[PieceT], total: int) -> list[PieceT] | None:
+        if len(entry.pieces) < total:
             return None
         del self._open[key]
-        return [entry.pieces[number] for number in range(1, place.total + 1)]
+        return [entry.pieces[number] for number in range(1, total + 1)]
 
     def expire(self, now: float) -> list[PieceT]:
         """Drop the messages whose time is over, and give the parts they had."""

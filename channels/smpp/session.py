@@ -67,12 +67,13 @@ _EMPTY_MESSAGE_ID = struct.Struct(">IIIIx")
 class LinkSettings:
     """One link to a message centre. Times in seconds.
 
-    `mode`: "transceiver", or "pair" for a transmitter and a receiver session. `source_addr`: our short code.
-    `window`: submit_sm outstanding at most; the guide says 10 unless told otherwise (2.9). `enquire_link_s`: silence
-    after which the peer is asked; keep it under the idle limit of a VPN; 0 for never. `inactivity_s`: silence after
-    which the session is given up; 0 for never. `reference_tlv`: where this message centre puts its own message id
-    on deliver_sm, None for nowhere. `max_unanswered`: messages held while they are stored; further ones are told
-    to come later. `max_queued`: replies that wait for the window. `verdicts`: command_status values that mean
+    `centre`: the message centre's name, which links to the same one share; empty: that of the link. `mode`:
+    "transceiver", or "pair" for a transmitter and a receiver session. `source_addr`: our short code. `window`:
+    submit_sm outstanding at most; the guide says 10 unless told otherwise (2.9). `enquire_link_s`: silence after
+    which the peer is asked; keep it under the idle limit of a VPN; 0 for never. `inactivity_s`: silence after which
+    the session is given up; 0 for never. `reference_tlv`: where this message centre puts its own message id on
+    deliver_sm, None for nowhere. `max_unanswered`: messages held while they are stored; further ones are told to
+    come later. `max_queued`: replies that wait for the window. `verdicts`: command_status values that mean
     something else here.
     """
 
@@ -103,6 +104,7 @@ class LinkSettings:
     max_unanswered: int = 1000
     max_queued: int = 10_000
     registered_delivery: int = 0
+    centre: str = ""
     verdicts: Mapping[int, codes.Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

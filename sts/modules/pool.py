@@ -267,6 +267,11 @@ class ModulePool:
             keys=tuple(keys[name] for name in sorted(keys)),
         )
 
+    @property
+    def members(self) -> tuple[SecurityModule, ...]:
+        """The modules, in their order."""
+        return tuple(lane.module for lane in self._lanes)
+
     def health(self) -> tuple[MemberHealth, ...]:
         """Each module's queue, rest and doubts, in the order of trial. Asks for the time: inside a running loop."""
         doubts = list(self._doubts.values())

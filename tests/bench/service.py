@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
+from gateway.custody import approve_sample_keys
 from gateway.intake import read_folder, store_intake
 from gateway.world import RealWorld
 from ledger.store import migrate, open_store
@@ -49,6 +50,7 @@ async def set_up(
         now = world.now()
         intake = read_folder(folder, utility.SETTINGS, now, world.new_id)
         await store_intake(store, intake, utility.SETTINGS, world, now)
+        await store.transact(lambda connection: approve_sample_keys(connection, utility.vending_keys(), now))
     finally:
         await store.close()
     return everyone

@@ -170,7 +170,7 @@ async def test_a_request_reaches_the_desk_with_all_its_fields() -> None:
             Inbound(
                 channel="sms",
                 peer="centre1",
-                reference=f"m:{message_id}",
+                reference=f"centre1:m:{message_id}",
                 fingerprint=fingerprint(PHONE, SHORT_CODE, 0, b"help me"),
                 sender=PHONE,
                 destination=SHORT_CODE,
@@ -236,20 +236,46 @@ def digest(octets: bytes) -> str:
     return blake2b(octets, digest_size=16).hexdigest()
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("centre_name", "references"), [("umoja", 1), ("", 2)])
+async def test_a_message_has_one_reference_on_all_links_to_its_message_centre(
+    centre_name: str, references: int
+) -> None:
+    async with message_centre(id_tlv=None) as one, message_centre(id_tlv=None) as two:
+        async with room(one, two, centre=centre_name) as here:
+            for centre in (one, two):  # the answer to the first was lost, so it comes again by the other link
+                centre.deliver(PHONE, SHORT_CODE, "help", tlvs=((0x001E, b"abc-1"),))
+                await drained(centre)
+            received = here.desk.received
+            assert [each.peer for each in received] == ["centre1", "centre2"]
+            assert len({each.reference for each in received}) == references
+            assert len({each.fingerprint for each in received}) == 1
+            assert received[0].reference == f"{centre_name or 'centre1'}:m:abc-1"
+
+
+@pytest.mark.asyncio
+async def test_parts_of_one_message_may_come_by_different_links_of_its_message_centre() -> None:
+    async with message_centre() as one, message_centre() as two, room(one, two, centre="umoja") as here:
+        for centre, part in zip((one, two), rude_parts("help " + "x" * 60, 70, 9), strict=True):
+            centre.deliver_octets(PHONE, SHORT_CODE, part, 8, esm_class=0x40)
+            await drained(centre)
+        assert here.texts == ["help " + "x" * 60]
+
+
 VENDOR = 0x1400
 # fmt: off
 @pytest.mark.parametrize(("tag", "tlvs", "reference"), [
-    (0x001E, ((0x001E, b"abc-1\0"),),                            "m:abc-1"),
-    (0x001E, ((0x001E, b"abc-1"),),                              "m:abc-1"),
+    (0x001E, ((0x001E, b"abc-1\0"),),                            "centre1:m:abc-1"),
+    (0x001E, ((0x001E, b"abc-1"),),                              "centre1:m:abc-1"),
     (0x001E, ((0x001E, b""),),                                   "n:fresh1"),
     (0x001E, ((0x001E, b"\0"),),                                 "n:fresh1"),
     (0x001E, (),                                                 "n:fresh1"),
     (0x001E, ((VENDOR, b"77"),),                                 "n:fresh1"),
-    (VENDOR, ((0x0204, b"\0\1"), (VENDOR, b"77")),               "m:77"),
+    (VENDOR, ((0x0204, b"\0\1"), (VENDOR, b"77")),               "centre1:m:77"),
     (None,   ((0x001E, b"abc-1\0"),),                            "n:fresh1"),
-    (VENDOR, ((VENDOR, b"\x01\x02"),),                           "m:x" + digest(b"\x01\x02")),
-    (VENDOR, ((VENDOR, b"a" * 64),),                             "m:" + "a" * 64),
-    (VENDOR, ((VENDOR, b"a" * 65),),                             "m:x" + digest(b"a" * 65)),
+    (VENDOR, ((VENDOR, b"\x01\x02"),),                           "centre1:m:x" + digest(b"\x01\x02")),
+    (VENDOR, ((VENDOR, b"a" * 64),),                             "centre1:m:" + "a" * 64),
+    (VENDOR, ((VENDOR, b"a" * 65),),                             "centre1:m:x" + digest(b"a" * 65)),
 ])
 # fmt: on
 @pytest.mark.asyncio
@@ -306,7 +332,7 @@ async def test_a_long_text_is_one_request_whatever_the_order_of_its_parts(backwa
         ]
         await drained(centre)
         assert here.texts == [LONG]
-        assert here.desk.received[0].reference == f"m:{ids[-1 if backwards else 0]}", "that of the first part"
+        assert here.desk.received[0].reference == f"centre1:m:{ids[-1 if backwards else 0]}", "that of the first part"
         assert centre.counts.put_off == 0
 
 
@@ -339,6 +365,36 @@ async def test_a_long_text_that_could_not_be_stored_comes_again_as_a_whole() -> 
         await drained(centre)
         assert len(here.texts) == 2 and len(here.desk.received) == 1
         assert centre.counts.put_off == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fault", [NotStored(), RuntimeError()])
+async def test_a_part_that_was_acknowledged_is_kept_when_its_message_could_not_be_stored(fault: Exception) -> None:
+    # A window of one: the first part is acknowledged before the second is sent, and so never comes again.
+    async with message_centre(window=1, redeliver_after_s=0.05) as centre, room(centre, part_patience_s=0.01) as here:
+        here.desk.faults += [fault, fault]
+        centre.deliver(PHONE, SHORT_CODE, "help " + "x" * 200)
+        await drained(centre)
+        assert [each.command for each in here.desk.received] == [Help()]
+        assert here.texts[-1] == "help " + "x" * 200
+        assert centre.counts.put_off == 2, "the second part alone, twice"
+
+
+@pytest.mark.asyncio
+async def test_a_message_all_of_whose_parts_were_acknowledged_is_tried_again_by_us() -> None:
+    parts = rude_parts("help " + "x" * 60, 70, 9)
+    async with message_centre(redeliver_after_s=60.0) as centre, room(centre, part_patience_s=0.01) as here:
+        here.desk.gate.clear()
+        here.desk.faults += [NotStored(), NotStored()]
+        for part in parts:
+            centre.deliver_octets(PHONE, SHORT_CODE, part, 8, esm_class=0x40)
+            await until(lambda: centre.counts.acknowledged or here.desk.at_once)
+        await until(lambda: here.desk.at_once == 1)
+        centre.deliver_octets(PHONE, SHORT_CODE, parts[1], 8, esm_class=0x40)  # delivered twice by the network
+        await until(lambda: centre.counts.acknowledged == 2)
+        here.desk.gate.set()
+        await until(lambda: here.desk.received)
+        assert here.texts[-1] == "help " + "x" * 60 and len(here.desk.received) == 1
 
 
 @pytest.mark.asyncio

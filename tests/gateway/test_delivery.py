@@ -1,4 +1,4 @@
-"""Replies from outbox to channel: once, by one owner, again after a failure, from another node when a lease runs out."""
+"""Replies from outbox to channel: once, by one owner, again after a failure, elsewhere when a lease runs out."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ from tests.simulation.utility import WALLET_MINOR, Customer
 
 CUSTOMERS: Final = 200
 PURCHASES: Final = 1000
+KILLS: Final = 3
 WINDOW: Final = 50  # so many texts wait for their answer at one time
 POOR: Final = 10  # so many customers cannot pay for everything they ask for
 POOR_WALLET_MINOR: Final = 60_000
@@ -145,6 +146,7 @@ class Scene:
     url: str
     street: Street
     service: Service
+    purchases: int
     wallets_minor: dict[int, int]  # openings that differ, by customer number
 
     async def start(self) -> None:
@@ -165,7 +167,7 @@ class Scene:
 
     async def finish(self) -> None:
         """Wait until everything is acknowledged, answered and marked; then stop the gateway in good order."""
-        await self.street.until_answered(PURCHASES)
+        await self.street.until_answered(self.purchases)
         async with asyncio.timeout(PATIENCE_S):
             await self.street.centre.drained()
         # Opened only now: a second process at the file would have saved a restarted gateway its recovery.
@@ -189,7 +191,9 @@ def _is_unfinished(connection: sa.Connection) -> bool:
 
 
 @asynccontextmanager
-async def scene(url: str, folder: Path, chance: random.Random, lease_s: float = 90.0) -> AsyncIterator[Scene]:
+async def scene(
+    url: str, folder: Path, chance: random.Random, purchases: int = PURCHASES, lease_s: float = 90.0
+) -> AsyncIterator[Scene]:
     """Everything set up; all of it gone afterwards."""
     wallets_minor = dict.fromkeys(range(POOR), POOR_WALLET_MINOR)
     everyone = await set_up(url, folder / "utility", CUSTOMERS, wallets_minor)
@@ -212,8 +216,8 @@ async def scene(url: str, folder: Path, chance: random.Random, lease_s: float = 
         sections = {"delivery": delivery, "smpp": {"response_timeout_s": lease_s * 0.8, "window": IN_FLIGHT_MAX // 4}}
         write_settings(config, url, centre.port, http_port, sections)
         with Service(config, http_port) as service:
-            street = Street(centre, service, everyone, iter(wishes(everyone, PURCHASES, chance)))
-            yield Scene(url, street, service, wallets_minor)
+            street = Street(centre, service, everyone, iter(wishes(everyone, purchases, chance)))
+            yield Scene(url, street, service, purchases, wallets_minor)
     finally:
         await centre.stop()
 
@@ -227,8 +231,9 @@ async def test_killing_the_gateway_in_the_middle_of_a_thousand_purchases_loses_a
     async with scene(database_url, tmp_path, chance) as at:
         at.street.begin()
         await at.start()
-        for part in range(4):
-            await at.street.until_answered(200 * (part + 1) + chance.randrange(-60, 60))
+        for part in range(KILLS):
+            each = PURCHASES // (KILLS + 1)
+            await at.street.until_answered(each * (part + 1) + chance.randrange(-60, 60))
             await asyncio.sleep(chance.uniform(0, 0.03))
             await at.kill()
             kills += 1
@@ -255,16 +260,16 @@ async def test_killing_the_database_server_stops_no_gateway(
     chance = random.Random(5)
     crashes = 2
     # A reply that was sent and could not be marked is sent again when its lease has run out.
-    async with scene(own_cluster.fresh_database(), tmp_path, chance, lease_s=5.0) as at:
+    async with scene(own_cluster.fresh_database(), tmp_path, chance, purchases=500, lease_s=5.0) as at:
         at.street.begin()
         await at.start()
         pid = at.service.pid
         for crash in range(crashes):
-            await at.street.until_answered(350 * (crash + 1) + chance.randrange(-60, 60))
+            await at.street.until_answered(170 * (crash + 1) + chance.randrange(-60, 60))
             await asyncio.to_thread(own_cluster.crash)
             await asyncio.sleep(chance.uniform(0, 0.3))
             await asyncio.to_thread(own_cluster.start)
-        await at.street.until_answered(PURCHASES)
+        await at.street.until_answered(at.purchases)
         assert at.service.is_running() and at.service.pid == pid
         await at.finish()
         # Without the database nothing new is stored: what may come twice was sent before and not marked, or stored
@@ -301,7 +306,7 @@ def _judge_texts(at: Scene, *, at_most: int, within_a_start: bool = False) -> in
             # The same gateway says nothing twice: a second copy has a kill between it and the first.
             assert within_a_start or len(set(when)) == len(when), f"twice without a kill: {text}"
             again.update(when[:-1])
-    assert different == len(street.sent) == PURCHASES  # so no text answers nothing
+    assert different == len(street.sent) == at.purchases  # so no text answers nothing
     assert within_a_start or all(count <= IN_FLIGHT_MAX for count in again.values()), again
     assert again.total() <= at_most
     return again.total()
@@ -332,7 +337,7 @@ async def _judge_rows(at: Scene, store: Store) -> None:
     ]
     joined = t.request.outerjoin(t.purchase, t.purchase.c.id == t.request.c.id)
     rows = await store.read(lambda connection: connection.execute(sa.select(*columns).select_from(joined)).all())
-    assert len(rows) == PURCHASES
+    assert len(rows) == at.purchases
     found = Counter[Any]()
     for sender, amount_minor, state, units, sales, tokens, replies in rows:
         found[state] += 1

@@ -6,11 +6,14 @@ logging; linear time.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -23,7 +26,7 @@ from hypothesis import strategies as st
 
 from config.load import load
 from config.settings import LogSettings
-from gateway.logs import EVENT_MAX, JsonFormatter, TextFormatter, mask, mask_phone, set_up
+from gateway.logs import EVENT_MAX, JsonFormatter, TextFormatter, mask, mask_phone, on_loop_fault, set_up
 from ledger.reasons import Reason
 
 TOKEN = "12345678901234567890"
@@ -37,7 +40,7 @@ MASKED = [
     (f"token {GROUPED.replace(' ', '-')}", "token ***"),
     (f"token {GROUPED.replace(' ', chr(0xA0))}", "token ***"),
     (f"token {GROUPED.replace(' ', chr(0x202F))}", "token ***"),
-    (f"token {GROUPED.replace(' ', ' - ')}!", "token 1234 - 5678 - 9012 - 3456 - 7890!"),  # three signs between
+    (f"token {GROUPED.replace(' ', ' - ')}!", "token ***!"),
     (f"token {GROUPED.replace(' ', chr(0x2066) + ' ')}", "token ***"),
     ("token 12345 67890 12345 67890", "token ***"),
     (f"+{TOKEN}", "+***"),
@@ -45,6 +48,34 @@ MASKED = [
     (f"x{TOKEN}y", "x***y"),
     (f"9{TOKEN}", "***"),
     ("token ١٢٣٤ ٥٦٧٨ ٩٠١٢ ٣٤٥٦ ٧٨٩٠", "token ***"),
+    # tokens as repr, JSON, JSON within JSON, and URLs write their spaces
+    (f"token {GROUPED.replace(' ', chr(0xA0))!r}", "token '***'"),
+    ("token '0310\\xa05906\\xa07890\\xa01234\\xa05678'", "token '***'"),
+    ("token 0310\\u00a05906\\u00a07890\\u00a01234\\u00a05678", "token ***"),
+    ("token 0310\\\\u202f5906\\\\u202f7890\\\\u202f1234\\\\u202f5678", "token ***"),
+    ("token 0310\\u2066 5906\\u2066 7890\\u2066 1234\\u2066 5678", "token ***"),
+    ("token 0310\\t5906\\n7890\\t1234\\t5678", "token ***"),
+    ("token 0310\\xc2\\xa05906\\xc2\\xa07890\\xc2\\xa01234\\xc2\\xa05678", "token ***"),
+    ("token 0310%C2%A05906%C2%A07890%C2%A01234%C2%A05678", "token ***"),
+    ("token 0310%205906%207890%201234%205678", "token ***"),
+    # tokens in pieces
+    (f"token {GROUPED.replace(' ', ',')}", "token ***"),
+    (f"token {GROUPED.replace(' ', ', ')}.", "token ***."),
+    (f"token {GROUPED.replace(' ', ' | ')}", "token ***"),
+    (f"token {GROUPED.split()}", "token ['***']"),
+    (f"token {tuple(GROUPED.split())}", "token ('***')"),
+    (f"token {json.dumps(GROUPED.split())}", 'token ["***"]'),
+    (f"token {json.dumps(json.dumps(GROUPED.split()))}", 'token "[\\"***\\"]"'),
+    (f"token {json.dumps(GROUPED.split(), indent=4)}", 'token [\n    "***"\n]'),
+    (f"token {list(TOKEN)}", "token ['***']"),
+    (f"token {re.findall('..', TOKEN)}", "token ['***']"),
+    (f"token {re.findall('.....', TOKEN)}", "token ['***']"),
+    (f"token {re.findall('..........', TOKEN)}", "token ['***']"),
+    # octets as numbers
+    (f"octets {list(TOKEN.encode())}", "octets [***]"),
+    (f"octets {tuple(range(200, 208))}", "octets (***)"),
+    (f"octets {json.dumps(list(range(8)), indent=8)}", "octets [\n        ***\n]"),
+    ("octets [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]", "octets [***]"),
     # keys
     ("key 0123456789abcdef", "key ***"),
     ("key 0123456789ABCDEF0123456789ABCDEF01234567", "key ***"),
@@ -67,7 +98,30 @@ MASKED = [
     ("BUY 04012345676 500 PIN 1234", "BUY 04012345676 500 PIN ***"),
     ("password='hunter2'", "password='***'"),
     ("api-key: hunter2", "api-key: ***"),
+    # passwords in addresses
+    ("postgresql://user:hunter2@host/d", "postgresql://user:***@host/d"),
+    ("postgresql+asyncpg://user:p@ss:w/rd@host:5432/d", "postgresql+asyncpg://user:***@host:5432/d"),
+    ("redis://:hunter2@host", "redis://:***@host"),
+    ("url='postgresql://u:hunter2@h/d'", "url='postgresql://u:***@h/d'"),
+    # phones in contexts that name them
+    ("msisdn=711013579", "msisdn=***"),
+    ("phone: 0711 013 579", "phone: 07110***79"),
+    ("sender 711-013-579 wrote", "sender *** wrote"),
+    ("{'msisdn': '254 711 013 579'}", "{'msisdn': '25471*****79'}"),
+    ('{"recipient": "+254 (711) 013-579"}', '{"recipient": "+25471*****79"}'),
+    ('{\\"customer_phone\\": \\"711013579\\"}', '{\\"customer_phone\\": \\"***\\"}'),
+    ("Phone number 711013579", "Phone number ***"),
+    ("phone no. 0711.013.579", "phone no. 07110***79"),
+    ("mobile 254\\xa0711\\xa0013\\xa0579", "mobile 25471*****79"),
+    ("sender 27821234567", "sender 27821****67"),             # fits a meter's check digit
+    (f"phone {GROUPED}", "phone ***"),
+    ("phone 4111 1111 1111 1111", "phone ***"),
     # phones
+    ("from 254 711 013 579", "from 25471*****79"),
+    ("from 0711 013 579", "from 07110***79"),
+    ("from 0711-013-5790", "from 07110****90"),
+    ("from 711 013 5790", "from 71101***90"),
+    ("from +254\u00a0711\u00a0013\u00a0579", "from +25471*****79"),
     ("from 254711013579", "from 25471*****79"),
     ("from +254 711 013 579", "from +25471*****79"),
     ("from +25471101357", "from +25471****57"),
@@ -89,6 +143,16 @@ SHOWN = [
     "order 1234 5678 9012",
     "127.0.0.1:5432",
     "pinned to 17",
+    "phones: 1500 of 20000 loaded",
+    "sender 01890a5d-ac96-774b-bcce-b302099a8057",
+    "postgresql://user@host:5432/prepaid",
+    "http://127.0.0.1:8080/metrics",
+    "groups 600801, 600802, 600803",
+    "years 2024, 2025, 2026",
+    "retries [1, 2, 4, 8, 16]",
+    "took 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5 s",
+    "2026-06-03 12:05:01,123 to 2026-06-04",
+    "at 12:05:01, 12:05:02, 12:05:03",
     "",
 ]
 # fmt: on
@@ -107,7 +171,14 @@ def test_what_operators_need_stays_readable(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [("254711013579", "25471*****79"), ("+254711013579", "+25471*****79"), ("40404", "***"), ("UTILITY", "***")],
+    [
+        ("254711013579", "25471*****79"),
+        ("+254711013579", "+25471*****79"),
+        ("254 711 013 579", "25471*****79"),
+        ("711013579", "***"),  # two digits of nine hide nobody
+        ("40404", "***"),
+        ("UTILITY", "***"),
+    ],
 )
 def test_a_phone_number_keeps_its_first_five_and_last_two_digits(number: str, expected: str) -> None:
     assert mask_phone(number) == expected
@@ -147,8 +218,79 @@ def test_no_more_than_seven_digits_of_a_token_survive(token: str, before: str, a
     )
 
 
+_between = st.sampled_from(
+    [
+        " ",
+        "\u00a0",
+        "\\xa0",
+        "\\\\xa0",
+        "\\u202f",
+        "\\u200e ",
+        "%C2%A0",
+        ",",
+        ", ",
+        "', '",
+        '", "',
+        '\\", \\"',
+        '",\n    "',
+        " | ",
+    ]
+)
+
+
+@given(st.text(st.sampled_from("0123456789"), min_size=20, max_size=20), _between, st.text(), st.text())
+def test_no_group_of_a_token_survives_whatever_stands_between_the_groups(
+    digits: str, between: str, before: str, after: str
+) -> None:
+    token = between.join(re.findall("....", digits))
+    masked = mask(f"{before} [{token}] {after}")
+    assert token not in masked
+    assert masked.count("***") >= 1
+    # What is left of the token is at most what a phone number keeps.
+    left = re.sub(r"\D", "", mask(f"[{token}]"))
+    assert left == ""
+
+
+@given(st.lists(st.integers(0, 255), min_size=8, max_size=40), st.sampled_from(["{!r}", "key {} of"]))
+def test_no_list_of_octets_survives(octets: list[int], form: str) -> None:
+    assert not re.search(r"\d", mask(form.format(octets)))
+
+
+@given(st.text(st.characters(exclude_characters="\"'<>@/:", exclude_categories=["Z", "C"]), min_size=1, max_size=100))
+def test_no_password_survives_in_an_address(password: str) -> None:
+    assert mask(f"at postgresql://user:{password}@host/d now") == "at postgresql://user:***@host/d now"
+
+
+@given(
+    st.sampled_from(["sender", "msisdn=", "phone: ", "'recipient': '", "customer_phone "]),
+    st.lists(st.text(st.sampled_from("0123456789"), min_size=3, max_size=4), min_size=3, max_size=3),
+    st.sampled_from(["", " ", "-", "\u00a0", "\\xa0", ") "]),
+)
+def test_at_most_seven_digits_of_a_phone_survive_behind_its_name(name: str, groups: list[str], between: str) -> None:
+    name = name if name[-1] != "r" else f"{name} "
+    assert len(re.findall(r"\d", mask(f"{name}{between.join(groups)}."))) <= 7
+
+
 @pytest.mark.parametrize(
-    "part", ["1", "1 ", "12 ", "a1", "a", "+1", "pin=", "pin ", "b'", "b'\\", "01-", "1111 ", "f:"]
+    "part",
+    ["1", "1 ", "12 ", "a1", "a", "+1", "pin=", "pin ", "b'", "b'\\", "01-", "1111 ", "f:"]
+    + [
+        "1,",
+        "1111,",
+        "1111\\",
+        "1\\xa0",
+        "1\\",
+        "\\",
+        '1\\"',
+        "11, ",
+        "1111',  '",
+        "0x1,",
+        "://a:",
+        "://:",
+        "phone ",
+        "phone 1",
+    ]
+    + ["phone 1 ", "sender", "1%20", "%", "1(", "123 456 ", "+1 ", "\\\\\\x", "phone\\", "phone number ", "1, 1111, "],
 )
 def test_masking_takes_linear_time(part: str) -> None:
     started = time.perf_counter()
@@ -236,6 +378,14 @@ def test_a_line_is_an_object_with_time_level_logger_event_and_fields(lines: _Lin
     ("sender", "27821234567", "27821****67"),             # fits a meter's check digit; the name decides
     ("sender", 254711013579, "25471*****79"),
     ("sender", "UTILITY", "***"),
+    ("sender", "711013579", "***"),
+    ("sender", "254 711 013 579", "25471*****79"),
+    ("note", GROUPED.split(), "***"),
+    ("note", tuple(TOKEN), "***"),
+    ("note", {"deep": GROUPED.split()}, {"deep": "***"}),
+    ("note", list(b"\x01\x23\x45\x67\x89\xab\xcd\xef"), "***"),
+    ("note", ["a", TOKEN], ["a", "***"]),
+    ("note", [1, 2, 3], [1, 2, 3]),
     ("sender", None, None),
     ("recipient", ["+254711013579"], ["+25471*****79"]),
     ("customer_phone", "0711013579", "07110***79"),
@@ -336,6 +486,59 @@ def test_the_text_form_shows_the_exception_below() -> None:
 def test_lone_surrogates_and_foreign_scripts_are_written(lines: _Lines) -> None:
     lines.log.info("\ud800 مرحبا")
     assert lines.one()["event"] == "\ud800 مرحبا"
+
+
+def test_what_nobody_caught_is_a_masked_line_of_the_log(lines: _Lines, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError(f"bad {TOKEN}")
+    except ValueError:
+        sys.excepthook(*sys.exc_info())
+    line = lines.one()
+    assert line["level"] == "CRITICAL" and line["error"].endswith("ValueError: bad ***")
+    assert TOKEN not in "".join(capsys.readouterr())
+
+
+def test_what_nobody_caught_in_a_thread_is_a_masked_line_of_the_log(lines: _Lines) -> None:
+    def fail() -> None:
+        raise ValueError(f"bad {TOKEN}")
+
+    thread = threading.Thread(target=fail, name="writer")
+    thread.start()
+    thread.join()
+    line = lines.one()
+    assert line["fields"] == {"in_thread": "writer"} and line["error"].endswith("ValueError: bad ***")
+
+
+def test_control_c_is_no_fault(lines: _Lines, capsys: pytest.CaptureFixture[str]) -> None:
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert lines.stream.getvalue() == "" and "KeyboardInterrupt" in capsys.readouterr().err
+
+
+@pytest.mark.asyncio
+async def test_what_an_event_loop_has_nobody_to_tell_is_a_masked_line_of_the_log(lines: _Lines) -> None:
+    async def fail() -> None:
+        raise ValueError(f"bad {TOKEN}")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_fault)
+    task = asyncio.create_task(fail(), name="delivery")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    loop.call_exception_handler({"message": f"odd {GROUPED.split()}"})
+    line, odd = map(json.loads, lines.stream.getvalue().splitlines()[-2:])
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["fields"] == {"task": "delivery"} and line["error"].endswith("ValueError: bad ***")
+    assert odd["event"] == "odd ['***']"
+
+
+@pytest.mark.parametrize("name", ["alembic.runtime.migration", "aiohttp.access"])
+def test_libraries_that_chatter_are_heard_only_when_they_warn(lines: _Lines, name: str) -> None:
+    logging.getLogger(name).info("Context impl SQLiteImpl.")
+    assert lines.stream.getvalue() == ""
+    logging.getLogger(name).warning("a warning")
+    assert lines.one()["event"] == "a warning"
 
 
 def test_setting_up_twice_writes_each_line_once() -> None:

@@ -31,7 +31,7 @@ def test_everything_that_happens_is_counted_under_its_name() -> None:
     metrics.fault("delivery")
     metrics.outbox(2, 12.5)
     metrics.link_is("orange", True)
-    metrics.queue_is(7)
+    metrics.watch_queue(lambda: 7)
     assert _value(metrics, "prepaid_requests_total", channel="sms", command="Buy") == 1
     assert _value(metrics, "prepaid_replays_total", channel="sms") == 1
     assert _value(metrics, "prepaid_not_stored_total", channel="sms") == 1
