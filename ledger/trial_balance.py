@@ -55,8 +55,9 @@ _INVARIANTS: dict[str, str] = {
     "a limited balance is below its floor": """
         SELECT account_id FROM limited_balance WHERE posted_minor - pending_minor < floor_minor""",
     "a vended purchase has not exactly one transaction": """
-        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND
-        (SELECT count(*) FROM txn WHERE txn.purchase_id = purchase.id AND txn.kind = 'sale') <> 1""",
+        SELECT p.id FROM purchase p LEFT JOIN
+        (SELECT purchase_id, count(*) AS sales FROM txn WHERE kind = 'sale' GROUP BY purchase_id) t
+        ON t.purchase_id = p.id WHERE p.state IN ('VENDED', 'DELIVERED') AND coalesce(t.sales, 0) <> 1""",
     "a sale belongs to a purchase that was not vended": """
         SELECT txn.id FROM txn JOIN purchase p ON p.id = txn.purchase_id
         WHERE txn.kind = 'sale' AND p.state NOT IN ('VENDED', 'DELIVERED')""",

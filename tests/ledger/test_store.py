@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from ledger import schema, tables
 from ledger.store import Observer, QueueFull, Store, StoreClosed, migrate, open_store
@@ -123,3 +125,11 @@ async def test_the_migrations_make_the_tables_as_they_are_described(database_url
 
     assert await store.read(differences) == []
     await store.close()
+
+
+def test_the_versions_are_those_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    assert schema.known()[0] == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert schema.known()[1] == scripts.get_current_head()
