@@ -453,8 +453,12 @@ class PostgresStore(Store):
 
 def postgres_engine(url: str, statement_timeout_s: int) -> AsyncEngine:
     """An engine over asyncpg for a postgresql:// URL."""
+    parsed = sa.make_url(url)
+    query = dict(parsed.query)
+    if "sslmode" in query:  # libpq's word for what asyncpg calls ssl
+        query["ssl"] = query.pop("sslmode")
     return create_async_engine(
-        sa.make_url(url).set(drivername="postgresql+asyncpg"),
+        parsed.set(drivername="postgresql+asyncpg", query=query),
         pool_size=4,
         max_overflow=0,
         pool_pre_ping=True,
@@ -511,7 +515,7 @@ async def migrate(url: str, statement_timeout_s: int = 3600) -> tuple[str | None
         path = sqlite_path(url)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         connection = _sqlite_connection(path)
-        engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+        engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool, hide_parameters=True)
         sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
         try:
             with engine.begin() as begun:
