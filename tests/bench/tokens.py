@@ -1,4 +1,4 @@
-"""Tokens a second of one process: each way of making them, and beside each the bare cipher steps it cannot do without."""
+"""Tokens a second of one process: each way of making them, and beside each the bare cipher steps it needs."""
 
 from __future__ import annotations
 
