@@ -21,7 +21,7 @@ from channels.contract import Inbound, NotStored, Reply
 from gateway import tokens
 from gateway.deeds import Arrival, Continue
 from gateway.metrics import Metrics
-from gateway.purchase import WAITING, Event
+from gateway.purchase import WAITING, Event, State
 from gateway.vend import Ask, Done, Shop
 from ledger import purchases
 from ledger.reasons import Reason
@@ -74,21 +74,17 @@ class VendingDesk:
         now = self._shop.world.now()
         age = timedelta(0) if at_start else timedelta(seconds=self._shop.settings.purchase.give_up_s)
         left: list[UUID] = []
-        after: UUID | None = None
-        while True:
-            page = await self._store.read(
-                partial(
-                    purchases.waiting,
-                    states=[state.value for state in WAITING],
-                    accepted_before=now - age,
-                    after=after,
-                    at_most=_PAGE,
+        # First those that others wait for: where the store has no room for all, these must not starve.
+        for states in ([state.value for state in WAITING - {State.RECEIVED}], [State.RECEIVED.value]):
+            after: UUID | None = None
+            while True:
+                page = await self._store.read(
+                    partial(purchases.waiting, states=states, accepted_before=now - age, after=after, at_most=_PAGE)
                 )
-            )
-            left.extend(purchase_id for purchase_id in page if purchase_id not in self._going_on)
-            if len(page) < _PAGE:
-                break
-            after = page[-1]
+                left.extend(purchase_id for purchase_id in page if purchase_id not in self._going_on)
+                if len(page) < _PAGE:
+                    break
+                after = page[-1]
         for point, queue in list(self._queued.items()):
             still = deque(purchase_id for purchase_id in queue if purchase_id not in left)
             if still:

@@ -302,6 +302,9 @@ class Vending:
         if not life.tokens_are_stored:
             point = self.unit.points[life.row.service_point_id]
             self.unit.put("points", point.id, replace(point, vending=life.row.id))
+            if life.meter.next_key is not None:  # the set is given only when the sale is: a module may yet refuse
+                given_at = self.unit.meters[life.meter.drn].change_given_at
+                life.meter = replace(life.meter, change_given_at=given_at)
             self._set_meter(life)
         requests = tokens.requests(life.meter, life.tokens)
         ask = Ask(life.row.id, requests, len(life.tokens), life.row.accepted_at, life.row.expires_at)
@@ -336,6 +339,10 @@ class Vending:
         if life.tokens_are_stored:
             for token in life.tokens:
                 unit.update(FILL_TOKEN, (row.id, token.seq, token.digits))
+            wanted = life.meter.next_key
+            if wanted is not None and any(token.new_key == wanted for token in life.tokens):
+                life.meter = replace(life.meter, change_given_at=self.now)
+                self._set_meter(life)
         fee_vat, fixed_vat = split["fee_vat_minor"], split["fixed_vat_minor"]
         books.post(
             unit,

@@ -170,3 +170,25 @@ async def test_a_module_that_must_be_waited_for_gives_the_same_set_and_credit(tm
         assert [result.is_accepted for result in _enter(device, tokens, counter)] == [True] * 3
         await desk.close()
         await counter.check_books()
+
+
+async def test_a_set_that_was_never_given_out_confirms_nothing(database_url: str) -> None:
+    settings = StsSettings(key_change_confirmed_by="next_sale")
+    module = WaitingModule(SoftwareModule(KEYS), ["refuse"])
+    async with open_counter(database_url, module, sts=settings) as counter:
+        await wants(counter, METER, handle_of(METER, 3))
+        outgoing = _Outgoing()
+        desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
+        await desk.receive(counter.inbound(Buy(METER, 20_000), AMINA))
+        refused = await asyncio.wait_for(outgoing.replies.get(), 10)
+        assert "tokens" not in refused.message.values
+        await desk.receive(counter.inbound(Buy(METER, 30_000), AMINA))
+        sold = list((await asyncio.wait_for(outgoing.replies.get(), 10)).message.values["tokens"])
+        device = _device(handle_of(METER, 2))
+        assert [result.is_accepted for result in _enter(device, sold, counter)] == [True] * 3
+        await desk.receive(counter.inbound(Buy(METER, 40_000), AMINA))
+        after = list((await asyncio.wait_for(outgoing.replies.get(), 10)).message.values["tokens"])
+        assert [token["kind"] for token in after] == ["credit"]
+        assert _enter(device, after, counter) == [Result.ACCEPT]
+        await desk.close()
+        await counter.check_books()

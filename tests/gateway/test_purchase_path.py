@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from gateway.deeds import Continue
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import Event, State
+from gateway.world import uuid7
 from ledger import tables
 from ledger.outbox import End
 from ledger.reasons import Reason
@@ -173,6 +174,32 @@ async def test_a_queue_goes_on_when_its_head_is_refused(database_url: str) -> No
         module.go.set()
         keys = [(await outgoing.next()).message.key for _ in range(3)]
         assert keys == ["sold", "funds_short", "sold"]
+
+
+async def test_a_restart_takes_up_first_what_others_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_counter(f"sqlite:///{tmp_path}/t.db", _waiting()) as counter:
+        vending = await counter.buy(50_000)
+        behind = await counter.buy(20_000)
+        (waiting_id,) = behind.wait_for
+        vending_id = vending.ask[0].purchase_id
+        desk = VendingDesk(counter.shop, counter.store, _Outgoing(), Metrics())
+        started: list[object] = []
+
+        def start(purchase_id: object, work: Coroutine[object, object, None]) -> None:
+            started.append(purchase_id)
+            work.close()
+
+        monkeypatch.setattr(desk, "_start", start)
+        # With an id from a node whose clock is behind, the one that waits is the older of the two.
+        await counter.store.transact(
+            lambda connection: connection.execute(
+                tables.purchase.update()
+                .where(tables.purchase.c.id == waiting_id)
+                .values(id=uuid7(1, 0, 1), receipt=None)
+            )
+        )
+        assert await desk.resume(at_start=True) == 2
+        assert started == [vending_id, uuid7(1, 0, 1)]
 
 
 async def test_a_look_at_a_purchase_that_has_ended_does_nothing(database_url: str) -> None:
