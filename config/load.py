@@ -13,21 +13,17 @@ in the settings themselves. No message of this module shows the value of a secre
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from config.settings import (
-    Between,
     ChannelSettings,
     DatabaseSettings,
     DeliverySettings,
@@ -41,9 +37,9 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
-    Text,
     UtilitySettings,
 )
+from config.values import Variable, Wrong, convert, describe, kind_of, suggestion
 
 PREFIX: Final = "PREPAID_"
 
@@ -106,23 +102,6 @@ class SettingsFaults(Exception):
         super().__init__(f"{count} fault{'' if count == 1 else 's'} in the settings:\n{lines}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Variable:
-    """A text that came from an environment variable: its name for messages, its text still to be converted."""
-
-    name: str
-    text: str
-
-
-class _Wrong(Exception):
-    """One value cannot be used. `came` is safe to show."""
-
-    def __init__(self, expected: str, came: str) -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.came = came
-
-
 def load(toml_text_or_path: str | Path, environ: Mapping[str, str]) -> Settings:
     """Settings from a TOML text (`str`) or file (`Path`), with the environment's overrides.
 
@@ -146,7 +125,7 @@ class _Reader:
 
     def fault(self, where: str, value: object, expected: str, came: str) -> None:
         """Note a fault under the variable's name if the value came from one, else under the key's path."""
-        self.faults.append(Fault(value.name if isinstance(value, _Variable) else where, expected, came))
+        self.faults.append(Fault(value.name if isinstance(value, Variable) else where, expected, came))
 
     def document(self, source: str | Path) -> dict[str, Any]:
         """The TOML as a tree of plain values; empty if it cannot be read."""
@@ -181,7 +160,7 @@ class _Reader:
         for name, path in overrides.items():
             if self.is_named_as_secret(document, name) or self.is_named_by_override(overrides, name):
                 continue
-            variable = _Variable(name, self.environ[name])
+            variable = Variable(name, self.environ[name])
             table, known = self.table_for(document, variable, path)
             if table is None:
                 continue
@@ -193,12 +172,12 @@ class _Reader:
             base = re.sub(r"_(env|file)$", "", key)
             if f"{base}_env" in known:
                 for other in (base, f"{base}_env", f"{base}_file"):
-                    if not isinstance(table.get(other), _Variable):
+                    if not isinstance(table.get(other), Variable):
                         table.pop(other, None)
             table[key] = variable
 
     def table_for(
-        self, document: dict[str, Any], variable: _Variable, path: tuple[str, ...]
+        self, document: dict[str, Any], variable: Variable, path: tuple[str, ...]
     ) -> tuple[dict[str, Any] | None, list[str]]:
         """The table of the tree that an override goes into, with the keys known there; None after a fault."""
         section, deeper = path[0], len(path) == 3
@@ -211,7 +190,7 @@ class _Reader:
             }
             link = named.get(path[1].upper())
             if link is None:
-                expected = f"the name of a {_CALLED[section]} in [[{section}]]" + _suggestion(path[1].upper(), named)
+                expected = f"the name of a {_CALLED[section]} in [[{section}]]" + suggestion(path[1].upper(), named)
                 self.fault(variable.name, None, expected, path[1].upper())
             return link, _keys(_LISTS[section])
         if section == "channels" and deeper:
@@ -226,7 +205,7 @@ class _Reader:
             expected = (
                 f"{PREFIX}{section.upper()}{shape}"
                 if shape
-                else f"{PREFIX}<SECTION>__<KEY>" + _suggestion(section.upper(), known)
+                else f"{PREFIX}<SECTION>__<KEY>" + suggestion(section.upper(), known)
             )
             self.fault(variable.name, None, expected, "a name of another form" if kind else "an unknown section")
             return None, []
@@ -240,8 +219,8 @@ class _Reader:
         below = table.setdefault(key, {})
         return below if isinstance(below, dict) else None
 
-    def unknown_variable(self, variable: _Variable, key: str, known: list[str]) -> None:
-        expected = "a known key" + _suggestion(key.upper(), [name.upper() for name in known])
+    def unknown_variable(self, variable: Variable, key: str, known: list[str]) -> None:
+        expected = "a known key" + suggestion(key.upper(), [name.upper() for name in known])
         self.fault(variable.name, None, expected, "an unknown one")
 
     def is_named_by_override(self, overrides: Mapping[str, tuple[str, ...]], name: str) -> bool:
@@ -264,7 +243,7 @@ class _Reader:
         known = [*_SECTIONS]
         for name in document:
             if name not in known:
-                self.fault(name, None, "a known section" + _suggestion(name, known), "an unknown one")
+                self.fault(name, None, "a known section" + suggestion(name, known), "an unknown one")
         built: dict[str, Any] = {}
         for name, kind in _SECTIONS.items():
             if name in _LISTS:
@@ -279,7 +258,7 @@ class _Reader:
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
         """The tables of a list such as [[smpp]], each with a name of its own."""
         if not isinstance(found, list):
-            self.fault(section, found, f"a list of tables, [[{section}]]", _describe(found))
+            self.fault(section, found, f"a list of tables, [[{section}]]", describe(found))
             return ()
         built: list[S] = []
         names: dict[str, str] = {}
@@ -302,7 +281,7 @@ class _Reader:
 
     def channels(self, found: object) -> Mapping[str, ChannelSettings]:
         if not isinstance(found, dict):
-            self.fault("channels", found, "tables, [channels.<NAME>]", _describe(found))
+            self.fault("channels", found, "tables, [channels.<NAME>]", describe(found))
             return {}
         channels: dict[str, ChannelSettings] = {}
         for name, table in found.items():
@@ -318,12 +297,12 @@ class _Reader:
         """One section, or None if anything in it was wrong."""
         before = len(self.faults)
         if not isinstance(table, dict):
-            self.fault(where, table, "a table", _describe(table))
+            self.fault(where, table, "a table", describe(table))
             return None
         known = _keys(kind)
         for key in table:
             if key not in known:
-                self.fault(f"{where}.{key}", None, "a known key" + _suggestion(key, known), "an unknown one")
+                self.fault(f"{where}.{key}", None, "a known key" + suggestion(key, known), "an unknown one")
         hints = get_type_hints(kind, include_extras=True)
         values: dict[str, Any] = {}
         for entry in fields(kind):  # type: ignore[arg-type]
@@ -333,8 +312,8 @@ class _Reader:
             elif entry.name in table:
                 value = table[entry.name]
                 try:
-                    values[entry.name] = _convert(hints[entry.name], value)
-                except _Wrong as wrong:
+                    values[entry.name] = convert(hints[entry.name], value)
+                except Wrong as wrong:
                     self.fault(path, value, wrong.expected, wrong.came)
             elif entry.default is MISSING and entry.default_factory is MISSING:
                 self.fault(path, None, "a value", "none")
@@ -355,11 +334,11 @@ class _Reader:
             return
         way = ways[0]
         where, given = f"{path}{way.removeprefix(name)}", table[way]
-        text = given.text if isinstance(given, _Variable) else given
+        text = given.text if isinstance(given, Variable) else given
         if way == name and not may_be_inline:
             self.fault(where, given, f"{name}_file or {name}_env", "the secret itself (not shown)")
         elif not isinstance(text, str):
-            self.fault(where, given, "text in quotes", f"{_kind_of(text)} (not shown)")
+            self.fault(where, given, "text in quotes", f"{kind_of(text)} (not shown)")
         elif way == name:
             values[name] = Secret(text)
         elif way.endswith("_env"):
@@ -388,7 +367,7 @@ class _Reader:
         """Faults between the values of one section; a value that is wrong by itself is left out of it."""
         for low, high in _IN_ORDER.get(kind, ()):
             if low in values and high in values and values[low] > values[high]:
-                given = table.get(low) if isinstance(table.get(low), _Variable) else table.get(high)
+                given = table.get(low) if isinstance(table.get(low), Variable) else table.get(high)
                 self.fault(f"{where}.{low}", given, f"at most {high} ({values[high]})", str(values[low]))
         check = _CHECKS.get(kind)
         if check is not None:
@@ -495,124 +474,3 @@ def _keys(kind: type) -> list[str]:
 def _as_variable(name: str) -> str:
     """A link's name as it stands in the name of an environment variable."""
     return re.sub(r"[^A-Z0-9]", "_", name.upper())
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f", perhaps {close[0]}" if close else ""
-
-
-def _kind_of(value: object) -> str:
-    """What sort of TOML value this is, in words."""
-    names = {
-        str: "text",
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        dict: "a table",
-        list: "a list",
-    }
-    return names.get(type(value), "a date or time")
-
-
-def _describe(value: object) -> str:
-    """A value that cannot be a secret, shown if it is short, else its kind."""
-    if isinstance(value, _Variable):
-        value = value.text
-    if isinstance(value, str | int | float):
-        shown = repr(value) if isinstance(value, str) else str(value).lower()
-        return shown if len(shown) <= 80 else f"{_kind_of(value)} of {len(shown)} characters"
-    return _kind_of(value)
-
-
-def _convert(hint: Any, value: object) -> Any:
-    """A TOML value or a variable's text as the field's type, inside its range. Raises _Wrong."""
-    limits = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    kind = get_args(hint)[0] if limits else hint
-    if get_origin(kind) is Literal:
-        text = value.text if isinstance(value, _Variable) else value
-        allowed = get_args(kind)
-        if text not in allowed:
-            close = _suggestion(text, allowed) if isinstance(text, str) else ""
-            raise _Wrong("one of " + ", ".join(allowed) + close, _describe(value))
-        return text
-    limit = limits[0] if limits else None
-    converted = _CONVERTERS[kind](value, _expected(kind, limit))
-    if isinstance(limit, Between) and not limit.low <= converted <= limit.high:
-        raise _Wrong(_expected(kind, limit), _describe(value))
-    if isinstance(limit, Text):
-        fits = limit.shortest <= len(converted) <= limit.longest
-        if not fits or "\0" in converted or (limit.pattern and not re.fullmatch(limit.pattern, converted)):
-            # A text may be an address with a password in it: only its length is shown where no pattern bounds it.
-            came = _describe(value) if limit.pattern else f"{len(converted)} characters"
-            raise _Wrong(_expected(kind, limit), came)
-    return converted
-
-
-def _expected(kind: type, limit: Between | Text | None) -> str:
-    """What a field takes, in words."""
-    words = {int: "a whole number", float: "a number", Decimal: "a decimal number in quotes", str: "text in quotes"}
-    if isinstance(limit, Between):
-        return f"{words[kind]} from {limit.low} to {limit.high}"
-    if isinstance(limit, Text):
-        length = f"{limit.shortest} to {limit.longest}" if limit.shortest < limit.longest else f"{limit.longest}"
-        return f"{limit.like}, {length} characters" if limit.like else f"text of {length} characters"
-    return words.get(kind, "true or false")
-
-
-def _whole(value: object, expected: str) -> int:
-    if isinstance(value, _Variable) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.text.strip()):
-        return int(value.text)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise _Wrong(expected, _describe(value))
-
-
-def _number(value: object, expected: str) -> float:
-    found: object = value
-    if isinstance(value, _Variable) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", value.text.strip()):
-        found = float(value.text)
-    if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
-        return float(found)
-    raise _Wrong(expected, _describe(value))
-
-
-def _decimal(value: object, expected: str) -> Decimal:
-    text = value.text if isinstance(value, _Variable) else value
-    if isinstance(text, int) and not isinstance(text, bool):
-        return Decimal(text)
-    # No float: 0.1 in binary is not a tenth, and percents must be exact.
-    if isinstance(text, str):
-        try:
-            found = Decimal(text.strip())
-        except InvalidOperation:
-            found = Decimal("NaN")
-        if found.is_finite():
-            return found
-    raise _Wrong(expected, _describe(value))
-
-
-def _text(value: object, expected: str) -> str:
-    text = value.text if isinstance(value, _Variable) else value
-    if isinstance(text, str):
-        return text
-    raise _Wrong(expected, _describe(value))
-
-
-def _yes_or_no(value: object, expected: str) -> bool:
-    if isinstance(value, _Variable):
-        answer = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}.get(value.text.lower())
-        if answer is not None:
-            return answer
-    elif isinstance(value, bool):
-        return value
-    raise _Wrong(expected, _describe(value))
-
-
-_CONVERTERS: Final[Mapping[type, Callable[[object, str], Any]]] = {
-    int: _whole,
-    float: _number,
-    Decimal: _decimal,
-    str: _text,
-    bool: _yes_or_no,
-}

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from ledger.tables import account_id
+from ledger.columns import account_id
 
 
 class Side(Enum):

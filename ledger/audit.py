@@ -28,7 +28,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger import tables
+from ledger import columns, tables
 from ledger.records import insert_new
 
 HEAD: Final = "audit"
@@ -237,7 +237,7 @@ def _rows(connection: sa.Connection) -> Iterator[Row]:
 
 def _hash(fields: Mapping[str, Any]) -> str:
     """SHA-256 over the fields in their canonical spelling; the instant as microseconds since 1970."""
-    spelled = _spelled({**fields, "at": tables.instant_to_int(fields["at"])})
+    spelled = _spelled({**fields, "at": columns.instant_to_int(fields["at"])})
     return hashlib.sha256(spelled.encode("ascii")).hexdigest()
 
 

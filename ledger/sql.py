@@ -16,7 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger.tables import Id, Instant, instant_to_int, int_to_instant
+from ledger.columns import Id, Instant, instant_to_int, int_to_instant
 
 Row = tuple[Any, ...]
 Convert = Callable[[Any], Any]

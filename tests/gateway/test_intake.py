@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from gateway.demo import FOLDER, UTILITY
 from gateway.intake import Intake, IntakeFaults, read_folder, store_intake
 from gateway.world import RealWorld
-from ledger import tables
+from ledger.all_tables import metadata
 from ledger.store import Store, migrate, open_store
 from ledger.trial_balance import broken_invariants
 
@@ -255,7 +255,7 @@ async def contents(store: Store) -> dict[str, list[Any]]:
     def look(connection: sa.Connection) -> dict[str, list[Any]]:
         return {
             table.name: sorted(map(repr, connection.execute(sa.select(table))))
-            for table in tables.metadata.sorted_tables
+            for table in metadata.sorted_tables
             if table.name not in ("audit",)
         }
 

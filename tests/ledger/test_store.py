@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ledger import schema, tables
+from ledger.all_tables import metadata
 from ledger.store import Observer, QueueFull, Store, StoreClosed, migrate, open_store
 from ledger.unit import Need, StoredRequest, Unit
 
@@ -121,7 +122,7 @@ async def test_the_migrations_make_the_tables_as_they_are_described(database_url
     store = await open_store(database_url)
 
     def differences(connection: sa.Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
     assert await store.read(differences) == []
     await store.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from ledger.tables import Id, Instant
+from ledger.columns import Id, Instant
+from ledger.migrations.rules import keep_for_ever
 
 revision = "0001"
 down_revision = None
@@ -372,24 +373,5 @@ def upgrade() -> None:
         sa.UniqueConstraint("drn", name=op.f("uq_meter_drn")),
     )
     op.create_index("ix_meter_service_point_id", "meter", ["service_point_id"], unique=False)
-    _keep_for_ever("txn")
-    _keep_for_ever("posting")
-
-
-def _keep_for_ever(table: str) -> None:
-    """What is in the books is never changed or deleted, whoever asks: corrections are new transactions."""
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE FUNCTION {table}_kept_for_ever() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION '{table} is never changed'; END $$"
-        )
-        op.execute(
-            f"CREATE TRIGGER {table}_kept_for_ever BEFORE UPDATE OR DELETE ON {table} "
-            f"FOR EACH ROW EXECUTE FUNCTION {table}_kept_for_ever()"
-        )
-        return
-    for deed in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_kept_for_ever_{deed.lower()} BEFORE {deed} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is never changed'); END"
-        )
+    keep_for_ever("txn")
+    keep_for_ever("posting")

@@ -1,0 +1,13 @@
+"""Every SQL table of the program, once: what the migrations make and the tests compare. Import `metadata` from here.
+
+A module of tables is named here so that its tables are in `metadata`; nothing else needs this module.
+"""
+
+from __future__ import annotations
+
+from ledger import tables as _tables
+from ledger.columns import metadata
+
+__all__ = ["MODULES", "metadata"]
+
+MODULES = (_tables,)
