@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,9 @@ from sts.errors import StsError
 from sts.modules.contract import ModuleSilent, SecurityModule
 
 log = logging.getLogger(__name__)
+
+# Channels that cannot be written to later, and the one that brings their replies.
+REPLIES_BY: Final = {"ussd": "sms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ class Done:
     state: State | None = None
     reason: Reason | None = None
     replayed: bool = False
+    purchase_id: UUID | None = None
+    # A channel that answers in the same exchange tells a refusal itself: it is left here instead of in the outbox.
+    is_told_here: bool = False
+    refusal: Message | None = None
 
 
 @dataclass(slots=True)
@@ -126,7 +133,14 @@ class Vending:
             if event is None:
                 break
         self._store(life)
-        self.done.state = now_at.state
+        self.done.state, self.done.purchase_id = now_at.state, life.row.id
+
+    def quote(self, life: Life) -> Event | None:
+        """What the purchase would come to just now: QUOTED with the split, DECLINED with the refusal, None: busy.
+
+        Whoever calls this rolls the unit back to where it was.
+        """
+        return self._quote(life)
 
     def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
@@ -428,6 +442,10 @@ class Vending:
         message = refusal_message(self.shop, refusal)
         if refusal.reason is Reason.KEY_CHANGE_FIRST:
             message = Message(message.key, {**message.values, "tokens": tokens.shown(life.tokens)})
+        if self.done.is_told_here:
+            self.done.refusal = message
+            if not life.tokens:
+                return  # tokens are sent in any case: a screen is gone in a moment
         self._owe(life.row.id, life.row, message)
 
     # --- storing ---
@@ -485,6 +503,9 @@ class Vending:
 
 def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, reply: Reply) -> None:
     """Put a reply into the outbox, leased to this node, which sends it right after the commit."""
+    instead = REPLIES_BY.get(reply.channel)
+    if instead is not None:
+        reply = replace(reply, channel=instead, peer="", sender="")
     lease_until = now + timedelta(seconds=shop.settings.delivery.lease_s)
     unit.insert(
         tables.outbox,

@@ -6,8 +6,9 @@ A module of tables is named here so that its tables are in `metadata`; nothing e
 from __future__ import annotations
 
 from ledger import tables as _tables
+from ledger import ussd_tables as _ussd_tables
 from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
 
-MODULES = (_tables,)
+MODULES = (_tables, _ussd_tables)
