@@ -75,7 +75,14 @@ _LISTS: Final[Mapping[str, type]] = {
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
 _NEVER_INLINE: Final = frozenset(
-    {(StsSettings, "master_key"), (StsSettings, "passphrase"), (Pkcs11Settings, "pin"), (PrismSettings, "password")}
+    {
+        (StsSettings, "master_key"),
+        (StsSettings, "passphrase"),
+        (Pkcs11Settings, "pin"),
+        (PrismSettings, "password"),
+        (UssdSettings, "path_secret"),
+        (UssdSettings, "header_secret"),
+    }
 )
 
 # The first may not be greater than the second.

@@ -135,6 +135,7 @@ class Gateway:
         services = {service.name: service for service in settings.ussd}
         self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
         self.callbacks = self._callback_server(catalogue)
+        self._callbacks_serve = asyncio.Event()
         metrics.watch_queue(lambda: store.waiting)
         self.health = HealthServer(
             settings.http,
@@ -173,6 +174,7 @@ class Gateway:
                 log.info("purchases taken up again", extra={"purchases": taken_up})
             if self.callbacks is not None:
                 await self.callbacks.start()
+                self._callbacks_serve.set()
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
                     tasks.create_task(channel.run(self.desk), name=channel.name)
@@ -187,6 +189,12 @@ class Gateway:
             await self.delivery.close()
             await self.desk.close()
             await self.health.stop()
+
+    async def callback_port(self) -> int:
+        """The port where callbacks come in, once they do; of interest where the settings say 0."""
+        assert self.callbacks is not None, "no channel wants callbacks"
+        await self._callbacks_serve.wait()
+        return self.callbacks.port
 
     async def _keep_resuming(self) -> None:
         while True:

@@ -112,7 +112,8 @@ def _everywhere() -> list[Place]:
 def test_every_screen_fits_in_every_language(language: str, limits: Limits) -> None:
     know, said = Known(), words(language, limits)
     for place in _everywhere():
-        seen, here = [], place
+        seen: list[str] = []
+        here = place
         while True:
             note = "" if seen else "ussd_w_funds"
             here, page = show(Turn(here, note, {"balance_minor": 123_456_789}), know, said)
