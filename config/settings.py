@@ -283,6 +283,9 @@ class CallbackSettings:
     at_once_max: Annotated[int, Between(1, 100_000)] = 1_000
 
 
+UssdKind = Literal["africastalking", "hubtel", "xmlrpc"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UssdSettings:
     """One USSD service: the provider that calls, how it proves itself, and what its screens hold.
@@ -292,7 +295,7 @@ class UssdSettings:
     """
 
     name: Name
-    kind: Literal["africastalking", "hubtel", "xmlrpc"]
+    kind: UssdKind
     path_secret: Secret = NO_SECRET
     header_name: Annotated[str, Text(1, 80, "[A-Za-z0-9-]+", "the name of an HTTP header")] = "X-Api-Key"
     header_secret: Secret = NO_SECRET

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
+    UssdKind,
     UssdSettings,
     UtilitySettings,
 )
@@ -151,12 +152,16 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    folder: Path, world: World, *, http_port: int = 0, ussd_kind: UssdKind = "africastalking"
+) -> AsyncIterator[Sandbox]:
     """The sample utility, its keys, message centre, meters and gateway, serving, in this folder."""
     centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
     await centre.start()
     try:
         settings, records = _prepare(folder, world, centre.port, http_port)
+        (service,) = settings.ussd
+        settings = replace(settings, ussd=(replace(service, kind=ussd_kind),))
         local = world.now().astimezone(app.zone(settings))
         intake = read_folder(FOLDER, UTILITY, local, world.new_id)
         url = settings.database.url
