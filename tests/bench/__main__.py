@@ -10,7 +10,7 @@ figures. What the lines say:
 - `ratio`: the gateway's rate over the raw one.
 - `tokens ...`: every way of making tokens, beside the bare cipher steps.
 - `parts`: tokens, pricing and reading by themselves.
-- `memory`, `start`: see --memory and --start.
+- `memory`, `start`, `ussd`: see --memory, --start and --ussd.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, Final
 from gateway.purchase import State
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import parts, raw, tokens
+from tests.bench import parts, raw, tokens, ussd
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
 from tests.postgres import Cluster, PostgresFailed, postgres
@@ -44,6 +44,8 @@ _SAMPLE_EVERY: Final = 10_000
 _MEMORY_PURCHASES: Final = 100_000
 _STARTS: Final = 5
 _RAW_BATCH: Final = 256
+_USSD_RATE: Final = 200
+_USSD_S: Final = 20.0
 
 
 def say(name: str, **figures: Any) -> None:
@@ -248,10 +250,15 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             await memory(database, folder, _MEMORY_PURCHASES, options.window)
         if options.start:
             await start(database, folder)
-        if not (options.memory or options.start):
+        if options.ussd:
+            url = database.copy()
+            found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
+            database.drop(url)
+            say("ussd", database=kind, **found)
+        if not (options.memory or options.start or options.ussd):
             await speed(database, folder, options.purchases, options.window)
             everyone = database.everyone
-    if not (options.memory or options.start):
+    if not (options.memory or options.start or options.ussd):
         first_us, again_us = parts.token_us(everyone)
         for line in tokens.figures():
             say(str(line.pop("name")), **line)
@@ -269,6 +276,8 @@ def main() -> int:
     parser.add_argument("--meters", type=int, default=0, help="how large the utility is")
     parser.add_argument("--memory", action="store_true", help=f"memory over {_MEMORY_PURCHASES} purchases, instead")
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
+    parser.add_argument("--ussd", action="store_true", help=f"{_USSD_RATE} USSD steps a second, instead")
+    parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()
     kinds = ("sqlite", "postgresql") if options.database == "both" else (options.database,)
