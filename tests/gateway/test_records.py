@@ -17,6 +17,7 @@ from gateway.vend import Done
 from ledger import audit, customers, debts, metermoves, overview, service_points, tables
 from ledger.changes import ChangeRefused, Fault
 from ledger.debts import Agreement
+from ledger.meterlife import Deed
 from ledger.metermoves import TakenDown
 from ledger.operators import OperatorFault, OperatorRefused
 from ledger.pricing import DebtMode
@@ -139,7 +140,7 @@ async def test_an_account_is_closed_only_when_nothing_is_left_on_it(staff: Staff
         (customers.add_phone, "A900001", NEW_PHONE),
         (service_points.transfer, POINT, "A900001"),
     ):
-        named = {"minor_digits": 2} if deed is customers.close else {}
+        named: dict[str, Any] = {"minor_digits": 2} if deed is customers.close else {}
         with pytest.raises(ChangeRefused) as refused:
             await staff.do(deed, *arguments, **named)
         assert refused.value.fault is Fault.CLOSED
@@ -311,7 +312,7 @@ async def test_a_meter_that_comes_back_from_repair_buys_at_its_new_place(staff: 
     new = await staff.new_meter()
     await staff.do(metermoves.replace, METER, new, next_key, TakenDown(), by=ENGINEER)
     for deed in ("REPAIR", "RESTOCK", "ISSUE"):
-        await staff.do(metermoves.move, METER, metermoves.Deed(deed), by=ENGINEER)
+        await staff.do(metermoves.move, METER, Deed(deed), by=ENGINEER)
     await staff.do(service_points.add, "SP-90003", account_no="A100002", area="Lamu", tariff_code="D1-FLAT")
     await staff.do(metermoves.install, METER, "SP-90003", next_key, by=ENGINEER, reading_tenths=5)
     assert (await counter.buy(drn=METER)).state is State.VENDED
@@ -323,8 +324,8 @@ async def test_a_deed_that_the_life_of_a_meter_does_not_have_changes_nothing(sta
     fresh, stock = await staff.new_meter(), await staff.new_meter(issued=False)
     deeds: list[tuple[Any, tuple[Any, ...], Fault]] = [
         (metermoves.unblock, (METER,), Fault.STATUS),
-        (metermoves.move, (METER, metermoves.Deed.SCRAP), Fault.STATUS),
-        (metermoves.move, (METER, metermoves.Deed.ISSUE), Fault.STATUS),
+        (metermoves.move, (METER, Deed.SCRAP), Fault.STATUS),
+        (metermoves.move, (METER, Deed.ISSUE), Fault.STATUS),
         (metermoves.block, (stock,), Fault.STATUS),
         (metermoves.install, (stock, POINT, next_key), Fault.POINT_TAKEN),
         (metermoves.install, (fresh, POINT, next_key), Fault.POINT_TAKEN),
@@ -436,9 +437,9 @@ async def test_a_write_off_takes_two_people_and_no_more_than_is_owed(staff: Staf
             await staff.do(debts.write_off, "DB-0001", amount, by=FINANCE, beside=SUPERVISOR)
         assert wrong.value.fault is fault
     await staff.do(debts.write_off, "DB-0001", by=FINANCE, beside=SUPERVISOR)
-    for deed, named in ((debts.write_off, {"beside": SUPERVISOR}), (debts.suspend, {}), (debts.resume, {})):
+    for deed in (debts.write_off, debts.suspend, debts.resume):
         with pytest.raises(ChangeRefused) as wrong:
-            await staff.do(deed, "DB-0001", by=FINANCE, **named)
+            await staff.do(deed, "DB-0001", by=FINANCE, beside=SUPERVISOR)
         assert wrong.value.fault is Fault.STATUS
 
 
