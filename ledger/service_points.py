@@ -65,12 +65,12 @@ class Event:
 def add(connection: sa.Connection, act: Act, code: str, *, account_no: str, area: str, tariff_code: str) -> None:
     """Add a service point without a meter; its counters begin now.
 
-    Refuses ROLE_MISSING, FORM, UNKNOWN (customer, tariff), CLOSED, EXISTS.
+    Refuses ROLE_MISSING, FORM, UNKNOWN (customer, tariff), CLOSED, EXISTS, STATUS (no version of the tariff holds).
     """
     act.require(*MAY_CHANGE, reason=False)
     changes.code("service point", code)
     customer = customers.open_one(connection, account_no)
-    tariff(connection, tariff_code)
+    _require_in_force(tariff(connection, tariff_code), act)
     point_id = act.new_id()
     row = {
         "id": point_id,
@@ -130,10 +130,11 @@ def set_tariff(connection: sa.Connection, act: Act, code: str, tariff_code: str,
     The counter of the month goes on. Fixed charges are asked for by the old tariff up to today and by the new one from
     tomorrow, or next month, on: nobody pays for a month twice, nor for one before the change. A meter whose key
     carries another tariff index gets its key change with the next sales.
-    Refuses ROLE_MISSING, REASON, UNKNOWN, SAME, POINT_BUSY.
+    Refuses ROLE_MISSING, REASON, UNKNOWN, SAME, POINT_BUSY, STATUS (no version of the tariff holds today).
     """
     act.require(*MAY_PRICE)
     new = tariff(connection, tariff_code)
+    _require_in_force(new, act)
     site = changes.lock_sites(connection, [code])[code]
     changes.require_idle(connection, site)
     point = site.point
@@ -293,6 +294,14 @@ def tariff(connection: sa.Connection, code: str) -> Tariff:
         sa.select(v.tariff_code, v.effective_from, v.rules).where(v.tariff_code == code).order_by(v.effective_from)
     ).all()
     return parse_rows([tuple(row) for row in heads], [tuple(row) for row in versions])[code]
+
+
+def _require_in_force(wanted: Tariff, act: Act) -> None:
+    if wanted.version_at(act.local) is None:
+        starts = f"{min(version.name for version in wanted.versions)}" if wanted.versions else "no day"
+        raise ChangeRefused(
+            Fault.STATUS, f"tariff {wanted.code} holds from {starts} on: nothing could be sold by it now"
+        )
 
 
 def _fallen_due(connection: sa.Connection, act: Act, site: Site) -> int:

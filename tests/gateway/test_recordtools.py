@@ -75,6 +75,8 @@ def test_the_call_centre_finds_a_customer_and_sees_all(office: Path, capsys: pyt
 def test_nobody_looks_or_changes_without_signing_in(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["customers", "show", "--config", str(office), "A100001"])
+    assert _run(office, "adm.lee", "customers", "show", "A100001") == 1
+    assert "has not the role SUPPORT or SUPERVISOR or FINANCE or ENGINEER or AUDITOR" in capsys.readouterr().err
     (office.parent / "wrong").write_text("not the password\n")
     signed = ["--as", "cc.ana", "--password-file", str(office.parent / "wrong")]
     assert main(["customers", "show", "--config", str(office), *signed, "A100001"]) == 1
