@@ -187,11 +187,13 @@ def transfer(
     does the month's claim to free units, whose entitlement ends. What was kept from rounding goes to the old
     customer's wallet. Debts and unpaid charges, those that have fallen due until today included, are the old
     customer's: they must be paid, or go along to another service point of the same customer (`debts_to`), or stay
-    because the new customer takes them over (`debts_stay`).
+    because the new customer takes them over (`debts_stay`); the last two are for a SUPERVISOR to decide.
 
     Refuses ROLE_MISSING, REASON, UNKNOWN, CLOSED, SAME, POINT_BUSY, NOT_SETTLED, OTHER_OWNER.
     """
     act.require(*MAY_CHANGE)
+    if debts_stay or debts_to is not None:
+        act.require(Role.SUPERVISOR)
     old_account = _account_of(connection, code)
     both = {no: customers.open_one(connection, no) for no in sorted({old_account, to_account})}
     old, new = both[old_account], both[to_account]
@@ -215,8 +217,8 @@ def transfer(
         left = [f"debt {row.code}" for row in owed] + (["fixed charges"] if shortfall_minor else [])
         raise ChangeRefused(
             Fault.NOT_SETTLED,
-            f"{', '.join(left)} of account {old_account} are not paid: settle them, or take them along to another"
-            " service point of the account, or have the new customer take them over",
+            f"account {old_account} has not paid {', '.join(left)}: settle this, or take it along to another service"
+            " point of the account, or have the new customer take it over",
         )
     _set(
         connection,

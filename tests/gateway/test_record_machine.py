@@ -222,6 +222,7 @@ class Records(RuleBasedStateMachine):
     def buy(self, n: int) -> None:
         meter = self.meter(n)
         self.amount_minor += 7  # never the same wish twice
+        self.counter.world.advance(seconds=61)  # and never so many a minute that identifiers run ahead
         done = self.run(self.counter.buy(self.amount_minor, drn=meter.drn, sender=AGENT))
         if meter.status is Status.INSTALLED:
             assert done.state is State.VENDED, (meter, done.reason)
@@ -230,7 +231,7 @@ class Records(RuleBasedStateMachine):
             assert done.reason is expected, (meter, done.reason)
 
 
-@pytest.mark.parametrize(("database", "examples"), [("sqlite", 15), ("postgresql", 3)])
+@pytest.mark.parametrize(("database", "examples"), [("sqlite", 8), ("postgresql", 2)])
 def test_records_change_among_purchases_and_all_stays_whole(
     database: str, examples: int, request: pytest.FixtureRequest
 ) -> None:
@@ -240,6 +241,6 @@ def test_records_change_among_purchases_and_all_stays_whole(
     run_state_machine_as_test(
         OnDatabase,
         settings=settings(
-            max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -206,7 +207,18 @@ def _judge(facts: dict[str, Any], begun: set[Any] | None, float_spent_minor: int
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_whatever_the_moment_of_a_change_money_and_tokens_agree(database_url: str, name: str) -> None:
+async def test_whatever_the_moment_of_a_change_money_and_tokens_agree(tmp_path: Path, name: str) -> None:
+    await _walk_all_moments(f"sqlite:///{tmp_path}/t.db", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["replace", "block", "write off"]
+)  # one that ends the buying, one at once, one of money
+async def test_the_same_holds_on_postgresql(postgres_url: str, name: str) -> None:
+    await _walk_all_moments(postgres_url, name)
+
+
+async def _walk_all_moments(database_url: str, name: str) -> None:
     module = WaitingModule(SoftwareModule(sample_keys()))
     async with open_counter(database_url, module) as counter:
         office_store: Store = await open_store(counter.url)

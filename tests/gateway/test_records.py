@@ -157,6 +157,7 @@ async def test_who_has_not_the_role_or_gives_no_reason_changes_nothing(staff: St
         (service_points.set_tariff, (POINT, "D2-IBT", next_key), {}, [SUPPORT, ENGINEER, AUDITOR]),
         (service_points.set_free_units, (POINT, 50), {}, [SUPPORT, AUDITOR]),
         (service_points.transfer, (POINT, "A100002"), {}, [ENGINEER, AUDITOR]),
+        (service_points.transfer, (POINT, "A100002"), {"debts_stay": True}, [SUPPORT]),
         (metermoves.block, (METER,), {}, [SUPPORT, FINANCE, AUDITOR]),
         (metermoves.remove, (METER, TakenDown()), {}, [SUPPORT, SUPERVISOR, AUDITOR]),
         (debts.add, ("D1",), dict(point=POINT, kind="OTHER", amount_minor=1, agreement=terms), [SUPPORT, AUDITOR]),
@@ -236,7 +237,7 @@ async def test_who_moves_in_finds_the_counter_and_no_debt_of_who_moved_out(staff
 
 
 async def test_debts_are_settled_taken_along_or_taken_over_when_somebody_moves_out(staff: Staff) -> None:
-    with pytest.raises(ChangeRefused, match="debt DB-0001 of account A100002 are not paid") as refused:
+    with pytest.raises(ChangeRefused, match="account A100002 has not paid debt DB-0001: settle") as refused:
         await staff.do(service_points.transfer, "SP-20002", "A100001")
     assert refused.value.fault is Fault.NOT_SETTLED
     with pytest.raises(ChangeRefused) as refused:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.__main__ import main
+from gateway.purchase import State
+from ledger import operators
+from ledger.audit import Origin
+from ledger.operators import Cost, Operator, Role
+from ledger.reasons import Reason
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
 from sts.numbers import MeterNumber
@@ -215,3 +221,31 @@ def test_a_refusal_is_on_record_under_its_name(office: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "meters.unblock_refused  meter 14252321816" in shown and '"fault":"role_missing"' in shown
     assert '"fault":"unknown"' in shown and "because: as asked" in shown
+
+
+async def test_a_gateway_that_runs_sees_what_another_process_has_changed(tmp_path: Path) -> None:
+    """On SQLite, where two processes share a file; test_records.py has two connections to each kind of database."""
+    database_url = f"sqlite:///{tmp_path}/shared.db"
+    async with open_counter(database_url) as counter:
+        assert (await counter.buy(10_000)).state is State.VENDED
+        raj = Operator("eng.raj", "Raj", frozenset({Role.ENGINEER, Role.SUPERVISOR}), "en", None)
+        boss = Operator("adm.lee", "Lee", frozenset({Role.ADMIN}), "en", None)
+        origin = Origin("setup", counter.world.now(), "test")
+        cheap: dict[str, Any] = {"salt": bytes(16), "origin": origin, "cost": Cost(log2_n=4)}
+        await counter.store.transact(lambda c: operators.add(c, boss, "the password of lee", by=None, **cheap))
+        await counter.store.transact(lambda c: operators.add(c, raj, "the password of raj", by=boss, **cheap))
+        config = tmp_path / "other.toml"
+        config.write_text(f'[database]\nurl = "{database_url}"\n')
+        (tmp_path / "raj").write_text("the password of raj\n")
+
+        async def elsewhere(*words: str) -> None:
+            signed = ("--config", str(config), "--as", "eng.raj", "--password-file", str(tmp_path / "raj"))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway", *words[:2], *signed, "--reason", "test", *words[2:]
+            )
+            assert await process.wait() == 0
+
+        await elsewhere("meters", "block", METER)
+        assert (await counter.buy(20_000)).reason is Reason.METER_BLOCKED
+        await elsewhere("meters", "unblock", METER)
+        assert (await counter.buy(30_000)).state is State.VENDED
