@@ -182,6 +182,8 @@ class Vending:
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
         life.split["before"] = before_json(before, self.shop.debt_cap_percent)
+        if earned and station is not None:
+            life.split["commission_percent"] = station.commission_percent
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None

@@ -297,6 +297,13 @@ def document(
     return {**made, "versions": [json.loads(version.rules) for version in chosen]}
 
 
+def released(connection: sa.Connection, tariff_code: str) -> Tariff | None:
+    """The tariff with all its released versions, ready to price with; None if it has none."""
+    head = _head(connection, tariff_code)
+    chosen = [version for version in versions(connection, tariff_code) if version.state == State.RELEASED]
+    return _tariff(head, chosen) if head is not None and chosen else None
+
+
 def priced_with(connection: sa.Connection, version: Version) -> Tariff:
     """The tariff with this version alone, ready to price with, whatever its state."""
     head = _head(connection, version.tariff_code)
