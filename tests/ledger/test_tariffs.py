@@ -1,4 +1,4 @@
-"""Versions of tariffs: entered by one, released by another, withdrawn before they begin; and what sales make of them."""
+"""Versions of tariffs: entered by one, released by another, withdrawn before they begin; what sales make of them."""
 
 from __future__ import annotations
 
