@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, minute, say
+from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, listed, minute, say
 from gateway.meterdesk import with_store
 from gateway.preview import BANDS_KWH, Preview, Totals, alone, preview
 from gateway.pricetools import document_in
@@ -54,6 +54,15 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     showing = group.command("show", _show, "a tariff as a document, with its released versions")
     showing.add_argument("code", metavar="TARIFF")
     showing.add_argument("--drafts", action="store_true", help="with its drafts too")
+    showing.add_argument(
+        "--next", metavar="START", help="instead its last version once more, from this start on: a draft"
+    )
+    showing.add_argument(
+        "--charge",
+        action="append",
+        metavar="CODE=NUMBER",
+        help="with --next: a charge that changes; may be given again",
+    )
 
     trying = group.command("preview", _preview, "what last month's sales would have been under a new version")
     trying.add_argument("file", type=Path, nargs="?", help="a tariff file; or --draft")
@@ -242,10 +251,37 @@ def _show(session: Session) -> int:
         async def look(books: Books) -> dict[str, Any]:
             return await books.read(lambda connection: tariffs.document(connection, options.code, states=states))
 
-        say(json.dumps(session.in_books(look), indent=1, ensure_ascii=False))
+        document = session.in_books(look)
+        if options.next is not None:
+            document = _following(document, _start(options.next), listed(options.charge))
+        elif options.charge:
+            raise Unusable("--charge: --next START expected beside it")
+        say(json.dumps(document, indent=1, ensure_ascii=False))
         return WELL
 
     return _told(work, "show")
+
+
+# What of each kind of charge is a number.
+_NUMBERS: Final = {"per_kwh_charges": "rate", "percent_charges": "percent", "fixed_charges": "amount"}
+
+
+def _following(document: dict[str, Any], start: str, changes: list[str]) -> dict[str, Any]:
+    """The tariff with a copy of its last version alone, from this start on, with some charges changed.
+
+    For what changes every month while the rest stays: levies on fuel, foreign exchange, inflation.
+    """
+    if not document["versions"]:
+        raise Unusable(f"tariff {document['code']} has no released version to go on from")
+    version = {**document["versions"][-1], "effective_from": start}
+    charges = {item["code"]: (item, name) for kind, name in _NUMBERS.items() for item in version[kind]}
+    for change in changes:
+        code, equals, number = change.partition("=")
+        if not equals or code not in charges:
+            raise Unusable(f"--charge {change}: CODE=NUMBER expected, with a code of {', '.join(charges) or 'none'}")
+        item, name = charges[code]
+        item[name] = number
+    return {**document, "versions": [version]}
 
 
 # --- trying -----------------------------------------------------------------------------------------------------------

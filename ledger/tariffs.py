@@ -38,8 +38,8 @@ from ledger.tariffs_format import read_tariff
 ROLES: Final = (Role.FINANCE, Role.SUPERVISOR)
 """Who enters, releases and withdraws."""
 
-WITHDRAWN_BEFORE: Final = timedelta(minutes=5)
-"""Until when before its start a released version can be withdrawn: a sale under way prices with what it has read."""
+AHEAD: Final = timedelta(minutes=5)
+"""How long before its start a version must be released or withdrawn: a sale under way prices with what it has read."""
 
 LOADED: Final = "load"
 """Who entered what `prepaid load` brought: not a login, for those have at least two people."""
@@ -225,7 +225,7 @@ def release(
     require_role(by, *ROLES)
     audit.queue_up(connection)
     require_other(version.entered_by, by.login, f"releasing {version.name}")
-    _require_future(datetime.fromisoformat(version.effective_from), origin, zone, version.name)
+    _require_future(datetime.fromisoformat(version.effective_from), origin, zone, version.name, AHEAD)
     _require_unsold(connection, version, zone)
     head = _head(connection, version.tariff_code)
     assert head is not None, "a version has a head"
@@ -245,7 +245,7 @@ def withdraw(connection: sa.Connection, version: Version, *, by: Operator, origi
     audit.queue_up(connection)
     if version.state == State.RELEASED:
         start = datetime.fromisoformat(version.effective_from)
-        _require_future(start, origin, zone, version.name, WITHDRAWN_BEFORE)
+        _require_future(start, origin, zone, version.name, AHEAD)
         _require_unsold(connection, version, zone)
     standing = (State.DRAFT, State.RELEASED)
     _move(connection, version, standing, State.WITHDRAWN, withdrawn_by=by.login, withdrawn_at=origin.at)
@@ -396,9 +396,9 @@ def _require_future(
     now_local = origin.at.astimezone(zone).replace(tzinfo=None)
     if start <= now_local + before:
         rule = (
-            f"a released one can be withdrawn until {before.seconds // 60} minutes before it starts"
+            f"a version is released, or withdrawn again, at least {before.seconds // 60} minutes before it starts"
             if before
-            else "a version is entered and released before it starts"
+            else "a version is entered before it starts"
         )
         raise TariffRefused(
             TariffFault.PAST,

@@ -290,7 +290,27 @@ def test_an_entered_draft_is_tried_released_and_listed(desk: Desk, out: Callable
     ]
 
 
-# (words, exit code, words of the complaint)
+def test_next_months_levies_are_a_version_with_two_numbers_changed(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.people()
+    capsys.readouterr()
+    assert (
+        desk.run("tariff", "show", "D3-LEVY", "--next", "2026-08-01", "--charge", "FUEL=3.91", "--charge", "RURAL=4")
+        == 0
+    )
+    (version,) = json.loads(text := capsys.readouterr().out)["versions"]
+    wanted = copy.deepcopy(TARIFFS[2]["versions"][0])
+    wanted["effective_from"], wanted["per_kwh_charges"][0]["rate"] = "2026-08-01T00:00:00", "3.91"
+    wanted["percent_charges"][0]["percent"] = "4"
+    assert version == wanted
+    assert desk.run("tariff", "enter", desk.write("august.json", json.loads(text)), login="fin.zoe") == 0
+    for words in (["--next", "2026-08-01", "--charge", "PEAK=1"], ["--charge", "FUEL=1"], ["--next", "August"]):
+        assert desk.run("tariff", "show", "D3-LEVY", *words) == 2
+    assert "CODE=NUMBER expected, with a code of FUEL, FOREX, INFL" in capsys.readouterr().err
+
+
+# (words, the complaint)
 UNUSABLE: list[tuple[list[str], str]] = [
     (["preview"], "a tariff file expected, or --draft TARIFF"),
     (["preview", "ALL"], "--tariff expected, for there are several: D1-FLAT, D2-IBT, D3-LEVY, C1-SEASON"),
