@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from gateway.sale import before_from_json
+from gateway.sale import priced_from
 from ledger.pricing import Account, Sale, Tariff, TariffVersion, price
 from ledger.reasons import Refusal
 from ledger.sold import Sold
@@ -135,11 +135,11 @@ def _price(
 ) -> None:
     split = json.loads(sold.sale)
     account.units_tenths += split["units_tenths"]
-    if "before" not in split:
+    if "account" not in split:
         found.left_out += 1
         account.now = account.draft = None
         return
-    before, cap = before_from_json(split["before"])
+    before, cap = priced_from(split["account"])
     at_local = sold.accepted_at.astimezone(zone).replace(tzinfo=None)
     begin = before
     if account.now is not None and account.draft is not None:

@@ -10,12 +10,12 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from gateway.sale import before_from_json
+from gateway.sale import priced_from
 from ledger import entries
 from ledger.byhand import Reckoned, reckon
 from ledger.money import plain
 from ledger.pricing import Tariff, commission
-from ledger.sold import VENDED, InBooks
+from ledger.sold import InBooks
 
 
 class NotRecomputed(Exception):
@@ -35,13 +35,14 @@ def recompute(sold: InBooks, tariff: Tariff, at_local: datetime) -> Recomputed:
 
     `at_local`: when its money was accepted, in the utility's own time. Raises NotRecomputed.
     """
-    if sold.state not in VENDED or sold.sale is None or sold.payer_id is None or sold.tariff_code is None:
+    # Its postings say that it was sold, and stay when it is undone later.
+    if not sold.postings or sold.sale is None or sold.payer_id is None or sold.tariff_code is None:
         why = f" ({sold.reason})" if sold.reason else ""
         raise NotRecomputed(f"receipt {sold.receipt}: the purchase is {sold.state}{why}: nothing was sold")
     split = json.loads(sold.sale)
-    if "before" not in split:
+    if "account" not in split:
         raise NotRecomputed(f"receipt {sold.receipt}: sold by a version that did not keep the account before a sale")
-    account, cap = before_from_json(split["before"])
+    account, cap = priced_from(split["account"])
     try:
         reckoned = reckon(
             tariff, account, sold.amount_minor, at_local, fee_minor=split["fee_minor"], debt_cap_percent=cap

@@ -69,7 +69,7 @@ def after_json(account: pricing.Account) -> dict[str, Any]:
     }
 
 
-def before_json(account: pricing.Account, debt_cap_percent: Fraction) -> dict[str, Any]:
+def priced_from_json(account: pricing.Account, debt_cap_percent: Fraction) -> dict[str, Any]:
     """The account before a sale, as JSON: with it and the tariff's version the sale can be reckoned again for ever.
 
     The most that debts may take together, a setting, belongs to it where there are debts.
@@ -102,8 +102,8 @@ def before_json(account: pricing.Account, debt_cap_percent: Fraction) -> dict[st
     return kept
 
 
-def before_from_json(kept: Mapping[str, Any]) -> tuple[pricing.Account, Fraction]:
-    """The inverse of `before_json`; without debts the cap is of no matter, and 0."""
+def priced_from(kept: Mapping[str, Any]) -> tuple[pricing.Account, Fraction]:
+    """The inverse of `priced_from_json`; without debts the cap is of no matter, and 0."""
     debts = (
         pricing.Debt(
             debt["id"],

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from gateway import keytools, tarifftools
 from gateway.preview import Totals, alone, preview
 from gateway.purchase import State
-from gateway.sale import before_from_json, before_json, split_json
+from gateway.sale import priced_from, priced_from_json, split_json
 from ledger import tables
 from ledger.pricing import Account, Tariff, price
 from ledger.reasons import Refusal
@@ -236,7 +236,7 @@ def test_the_difference_is_told_by_group_and_by_band(desk: Desk, out: Callable[[
     for drn, amounts, claim in ((IBT, (60_000, 70_000), None), (IBT_FREE, (90_000, 200_000, 30_000), 10)):
         p, m = tables.purchase, tables.meter
         wanted = sa.select(p.c.sale).join_from(p, m, m.c.id == p.c.meter_id).where(m.c.drn == drn).order_by(p.c.id)
-        account, cap = before_from_json(json.loads(desk.rows(wanted)[0][0])["before"])
+        account, cap = priced_from(json.loads(desk.rows(wanted)[0][0])["account"])
         assert account.free_kwh_per_month == claim
         for amount in amounts:
             sale = price(
@@ -358,15 +358,15 @@ def _sold(
         sale = price(tariff, account, amount, at, fee_minor=0, debt_cap_percent=cap)
     except Refusal:
         return None
-    split = {**split_json(sale, 0, ""), "before": before_json(account, cap)}
+    split = {**split_json(sale, 0, ""), "account": priced_from_json(account, cap)}
     accepted = at.replace(tzinfo=ZONE).astimezone(UTC)
     return Sold(UUID(int=point), "HOME", sale.tariff_version, amount, accepted, json.dumps(split)), sale.after
 
 
 @given(ACCOUNTS, st.sampled_from([Fraction(80), Fraction("33.3")]))
 def test_the_account_before_a_sale_is_kept_exactly(account: Account, cap: Fraction) -> None:
-    kept = json.loads(json.dumps(before_json(account, cap)))
-    assert before_from_json(kept) == (account, cap if account.debts else 0)
+    kept = json.loads(json.dumps(priced_from_json(account, cap)))
+    assert priced_from(kept) == (account, cap if account.debts else 0)
 
 
 @settings(max_examples=50)
@@ -391,7 +391,7 @@ def test_a_replay_of_what_was_kept_equals_history(tariff: Tariff, account: Accou
 def test_sales_that_the_draft_refuses_are_counted_apart_and_a_correction_begins_anew() -> None:
     flat = read_tariff(TARIFFS[0], minor_digits=2)
     at = datetime.fromisoformat("2026-06-02")
-    account = before_from_json(START)[0]
+    account = priced_from(START)[0]
     sales = []
     for amount in (10_000, 50_000, 60_000):
         made = _sold(1, at, flat, account, amount, Fraction(0))
@@ -410,7 +410,7 @@ def test_sales_that_the_draft_refuses_are_counted_apart_and_a_correction_begins_
 def test_totals_of_groups_and_bands_are_those_of_all_and_nothing_is_held_of_many_sales() -> None:
     flat = read_tariff(TARIFFS[0], minor_digits=2)
     at = datetime.fromisoformat("2026-06-02")
-    account = before_from_json(START)[0]
+    account = priced_from(START)[0]
 
     def many(count: int) -> Iterator[Sold]:
         for number in range(count):
