@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,13 @@ def _run(options: argparse.Namespace) -> int:
     except TariffFaults as faults:
         sys.stderr.write("".join(f"prepaid price: {options.tariffs}: {fault}\n" for fault in faults.faults))
         return UNUSABLE
-    return answer_all(book, sys.stdin.buffer, sys.stdout, sys.stderr)
+    try:
+        return answer_all(book, sys.stdin.buffer, sys.stdout, sys.stderr)
+    except BrokenPipeError:
+        # What is left in the buffer would fail once more when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write("prepaid price: nobody reads the answers any more; the rest was not reckoned\n")
+        return UNUSABLE
 
 
 def document_in(path: Path) -> Any:

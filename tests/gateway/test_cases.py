@@ -46,6 +46,21 @@ def test_the_command_answers_every_worked_case_in_every_field() -> None:
     assert done.stderr == b""
 
 
+def test_a_reader_who_stops_ends_the_command_with_a_sentence() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "price", "--tariffs", str(TARIFFS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdin and running.stdout and running.stderr
+    running.stdout.close()
+    with running.stderr:
+        _, told = running.communicate((LINES[0] + "\n").encode() * 50)
+    assert running.returncode == 2
+    assert told == b"prepaid price: nobody reads the answers any more; the rest was not reckoned\n"
+
+
 def test_a_bad_line_is_told_by_its_number_and_the_others_are_answered() -> None:
     asked = [b'{"id": }', LINES[0].encode(), b"", b"\xff", LINES[1].encode()[:-20], b"[]", LINES[2].encode()]
     code, answers, complaints = priced(b"\n".join(asked))
