@@ -26,6 +26,8 @@ from gateway import (
     metertools,
     moduletools,
     pointtools,
+    pricetools,
+    tarifftools,
     tokentools,
 )
 from gateway.intake import IntakeFaults, read_folder, store_intake
@@ -122,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     metertools.add_commands(commands)
     debttools.add_commands(commands)
     moduletools.add_commands(commands)
+    pricetools.add_commands(commands)
+    tarifftools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

@@ -23,7 +23,7 @@ from channels.contract import Message, Reply
 from config.settings import Settings
 from gateway import tokens
 from gateway.purchase import Effect, Event, State, Step, step
-from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
+from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
@@ -164,9 +164,10 @@ class Vending:
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
+            account_before = account_of(point, unit.debts.get(point.id, ()))
             sale = pricing.price(
                 tariff,
-                account_of(point, unit.debts.get(point.id, ())),
+                account_before,
                 row.amount_minor,
                 self.shop.local(row.accepted_at).replace(tzinfo=None),
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
@@ -182,6 +183,9 @@ class Vending:
             return Event.DECLINED
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
+        life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
+        if earned and station is not None:
+            life.split["commission_percent"] = station.commission_percent
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None

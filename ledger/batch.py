@@ -55,7 +55,7 @@ READ_TARIFFS = Read({"t": tables.tariff}, "t.code t.head", "FROM tariff t")
 READ_TARIFF_VERSIONS = Read(
     {"v": tables.tariff_version},
     "v.tariff_code v.effective_from v.rules",
-    "FROM tariff_version v ORDER BY v.tariff_code, v.effective_from",
+    "FROM tariff_version v WHERE v.state = 'RELEASED' ORDER BY v.tariff_code, v.effective_from",
 )
 READ_METERS = Read(
     {"m": tables.meter},
