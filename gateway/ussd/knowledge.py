@@ -17,7 +17,7 @@ from gateway import tokens
 from gateway.deeds import meter_of, new_purchase
 from gateway.purchase import ENDS, Event, State
 from gateway.sale import receipt_of
-from gateway.vend import Done, Life, Shop, Vending, sold_message
+from gateway.vend import Done, Life, Shop, Vending, require_in_service, sold_message
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Phone, PurchaseRow, Unit
 
@@ -67,8 +67,7 @@ class UnitKnowledge:
         if drn not in self._unit.meters and drn not in self._hints.drns:
             raise NotLookedUp(Hints(drns=frozenset({drn})))
         meter = meter_of(self._unit, self._phone, drn)
-        if meter.status != "INSTALLED" or meter.service_point_id is None:
-            raise Refusal(Reason.METER_BLOCKED, drn=drn)
+        require_in_service(meter)
         return self._info(drn)
 
     def _info(self, drn: str) -> MeterInfo:
