@@ -1,7 +1,7 @@
 """Bitmaps: which fields follow. Pure.
 
-Forms: `bin` 8 bytes, `hex` and `ebcdic-hex` 16 characters, each again for bit 1; `hex32` and `bin16` always of 128 bits,
-with bit 1 clear (the dialect of one public library). A third bitmap may stand behind the second, announced by bit 65.
+Forms: `bin` 8 bytes, `hex` and `ebcdic-hex` 16 characters, again for bit 1; `hex32` and `bin16` always of 128 bits
+and bit 1 clear (the dialect of one public library). A third bitmap may stand behind the second, announced by bit 65.
 
 Hexadecimal digits are taken in either case, but not mixed. A second or third bitmap without a bit in it is taken too.
 Both are kept in a message's `form`, so that it is written as the same bytes again: form is 0, or the number of 64-bit

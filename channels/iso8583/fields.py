@@ -253,9 +253,7 @@ class BinaryBody(Body):
         try:
             return self.checked(raw.decode(self._codec))
         except UnicodeDecodeError:
-            raise DecodeError(
-                Fault.CONTENT, self.path, "hexadecimal digits expected, got another character"
-            ) from None
+            raise DecodeError(Fault.CONTENT, self.path, "hexadecimal digits expected, got another character") from None
 
     def encode(self, value: str, length: int) -> bytes:
         return bytes.fromhex(value) if self._codec is None else value.encode(self._codec)

@@ -55,7 +55,7 @@ class Format:
 
     @property
     def characters(self) -> int:
-        """Characters of a value of full length: bytes are shown as two hexadecimal digits, a signed amount has a sign."""
+        """Characters of a value of full length: bytes are two hexadecimal digits, a signed amount has a sign."""
         return self.length * 2 if self.kind is Kind.B else self.length + (self.kind is Kind.XN)
 
     def __str__(self) -> str:

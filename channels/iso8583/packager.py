@@ -46,7 +46,9 @@ class FieldSet:
             if third >> 63 or not third or not str(values[65]).isupper() and not str(values[65]).isdecimal():
                 raise DecodeError(Fault.BITMAP, self.at(65), "a third bitmap with bits 130 to 192 expected")
             del values[65]
-            at = self._read([number for number in range(130, 193) if third >> (192 - number) & 1], data, at, mti, values)
+            at = self._read(
+                [number for number in range(130, 193) if third >> (192 - number) & 1], data, at, mti, values
+            )
         return values, form, at
 
     def _read(self, numbers: Iterable[int], data: bytes, at: int, mti: str, values: dict[int, Value]) -> int:
