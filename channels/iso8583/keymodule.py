@@ -1,7 +1,7 @@
 """What a module that keeps a bank's keys can do, said in handles: nobody above it ever sees a key. Pure.
 
 Keys are zone keys shared with one bank: a ZMK, which others travel under, brought by hand in components; a ZAK for
-MACs; a ZPK for PIN blocks, which a token sale has no use for and which is kept only because banks change it with the others.
+MACs; a ZPK for PIN blocks, which a token sale has no use for and which is kept only because banks change it too.
 
 A key change has three steps: `install` puts the new key beside the one in use, messages are authenticated under it by
 asking for PENDING, `activate` puts it in use. The key before stays good for what is under way, until its grace ends.
