@@ -1,8 +1,8 @@
 """What we say no for, and its response code in field 39. Data.
 
-Tests compare the keys of each table with `ledger.reasons.Reason` and with `Outcome`. A profile may override a line under
-the name of the reason or outcome. Source: ISO 8583:1987 table 12 and 1993 annex A; the four-digit list is that of public
-clients of one utility's network.
+Tests compare the keys of each table with `ledger.reasons.Reason` and with `Outcome`. A profile may override a line
+under the name of the reason or outcome. Source: ISO 8583:1987 table 12 and 1993 annex A; the four-digit list is that of
+public clients of one utility's network.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Of a PAN the first six and last four digits are shown (PCI DSS 3.4.1); of track data, expiry, PIN block and EMV data
 nothing, in any profile. In fields without a fixed meaning every long run of digits shows its last four only, and long
-hexadecimal runs nothing: there may be a PAN, a token or a key in them. A profile's `[show]` says which sub-fields may be
-seen in full.
+hexadecimal runs nothing: there may be a PAN, a token or a key in them. A profile's `[show]` says which sub-fields may
+be seen in full.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def _positions(table: Table, name: str, codec: FieldCodec) -> Structure | None:
         pattern = _pattern(given, "mti", "....")
         rows = given.value("parts")
         parts: list[tuple[str, PartFormat | None]] = []
-        if not isinstance(rows, list) or not rows:
+        if not isinstance(rows, list):
             given.fault("parts", "a list of [name, format]", describe(rows))
             rows = []
         for index, row in enumerate(rows, start=1):

@@ -105,6 +105,10 @@ class Tlv:
         # Tag and length as they come, with the length as a number and the test of such a value: heads come again.
         self._heads: Final[dict[str, tuple[str, int, Callable[[str], bool]]]] = {}
 
+    def knows(self, tag: str) -> bool:
+        """May there be such a part?"""
+        return tag in self._tags or (self._others and len(tag) == self._tag)
+
     def parse(self, content: str, mti: str) -> Parts:
         """The parts, in the order they came in."""
         pairs: list[tuple[str, Value]] = []
@@ -225,28 +229,43 @@ class Layout:
     parts: tuple[tuple[str, PartFormat | None], ...]
     """Name and format; None stands for whatever is left."""
 
+    @property
+    def size(self) -> int | None:
+        """How long its content is, if that is always the same."""
+        forms = [part.choices[0] if part is not None else None for _, part in self.parts]
+        if any(form is None or not form.is_fixed for form in forms):
+            return None
+        return sum(form.characters for form in forms if form is not None)
+
 
 class Positions:
-    """Fixed positions; the first layout for the message type is taken."""
+    """Fixed positions. Of several layouts for a message type, the one as long as the content is taken, else the first.
+
+    A bank that declines often sends less: then there is a short layout beside the long one.
+    """
 
     def __init__(self, path: str, layouts: Sequence[Layout]) -> None:
         self._path: Final = path
         self._layouts: Final = tuple(layouts)
-        self._by_mti: Final[dict[str, Layout]] = {}
+        self._by_mti: Final[dict[str, tuple[Layout, ...]]] = {}
 
-    def _layout(self, mti: str) -> Layout | None:
+    def knows(self, tag: str) -> bool:
+        """May there be such a part?"""
+        return any(tag == name for layout in self._layouts for name, _ in layout.parts)
+
+    def _for(self, mti: str) -> tuple[Layout, ...]:
         found = self._by_mti.get(mti)
         if found is None:
-            found = next((layout for layout in self._layouts if layout.mti.fullmatch(mti)), None)
-            if found is not None:
-                self._by_mti[mti] = found  # at most ten thousand message types
+            found = tuple(layout for layout in self._layouts if layout.mti.fullmatch(mti))
+            self._by_mti[mti] = found  # at most ten thousand message types
         return found
 
     def parse(self, content: str, mti: str) -> Parts:
         """The parts by their names."""
-        layout = self._layout(mti)
-        if layout is None:
+        layouts = self._for(mti)
+        if not layouts:
             raise DecodeError(Fault.STRUCTURE, self._path, f"no layout for message type {mti}")
+        layout = next((layout for layout in layouts if layout.size == len(content)), layouts[0])
         at, pairs = 0, list[tuple[str, Value]]()
         for name, part in layout.parts:
             path = f"{self._path}.{name}"
@@ -273,10 +292,9 @@ class Positions:
 
     def build(self, parts: Parts, mti: str) -> str:
         """The content; every position must be there, in order."""
-        layout = self._layout(mti)
+        names = [name for name, _ in parts]
+        layout = next((each for each in self._for(mti) if [name for name, _ in each.parts] == names), None)
         if layout is None:
-            raise EncodeError(Fault.STRUCTURE, self._path, f"no layout for message type {mti}")
-        if [name for name, _ in parts] != [name for name, _ in layout.parts]:
             raise EncodeError(Fault.STRUCTURE, self._path, "every position expected, once and in order")
         pieces: list[str] = []
         for (name, value), (_, part) in zip(parts, layout.parts, strict=True):
