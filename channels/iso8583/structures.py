@@ -238,8 +238,12 @@ class Layout:
         return sum(form.characters for form in forms if form is not None)
 
 
+# Which layout is taken: first one as long as the content, then one of variable length, then any.
+_RANK: Final = {True: 1, False: 2}
+
+
 class Positions:
-    """Fixed positions. Of several layouts for a message type, the one as long as the content is taken, else the first.
+    """Fixed positions. Of several layouts for a message type, the one as long as the content is taken.
 
     A bank that declines often sends less: then there is a short layout beside the long one.
     """
@@ -265,7 +269,7 @@ class Positions:
         layouts = self._for(mti)
         if not layouts:
             raise DecodeError(Fault.STRUCTURE, self._path, f"no layout for message type {mti}")
-        layout = next((layout for layout in layouts if layout.size == len(content)), layouts[0])
+        layout = min(layouts, key=lambda layout: _RANK[layout.size is None] if layout.size != len(content) else 0)
         at, pairs = 0, list[tuple[str, Value]]()
         for name, part in layout.parts:
             path = f"{self._path}.{name}"
