@@ -16,6 +16,7 @@ custody     which vending keys may be used, and deeds that change key store and 
 keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
 metertools      `prepaid meters`
 moduletools     `prepaid modules`, `prepaid simulate`
+isotools        `prepaid iso`: banks' dialects and messages
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need
 demo        the product at work on one machine

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from channels.iso8583.errors import Fault, FrameError
+from channels.iso8583.reading import Table
+from config.values import describe
 
 KINDS: Final = ("bin2", "bin3", "bin4", "ascii4", "hex4", "bcd2", "vml4")
 FRAME_MAX_DEFAULT: Final = 4_096
@@ -206,3 +208,39 @@ def _prefix(framing: Framing, length: int) -> bytes:
         case "vml4":
             return length.to_bytes(2, "big") + b"\0\0"
     return length.to_bytes(framing.prefix_bytes, "big")
+
+
+# --- from a profile ---------------------------------------------------------------------------------------------------
+
+
+def framing_of(table: Table) -> Framing:
+    """The framing that a `[framing]` table describes; faults are noted in the table."""
+    kind = table.text("kind", "bin2", KINDS)
+    made = Framing(
+        kind=kind,
+        inclusive=table.truth("inclusive", False),
+        tpdu=table.number("tpdu", 0, 0, TPDU_BYTES),
+        tpdu_id=_octets(table, "tpdu_id", "60", 1)[0],
+        trailer=_octets(table, "trailer", "", 4),
+        trailer_counted=table.truth("trailer_counted", True),
+        max_frame=table.number("max_frame", FRAME_MAX_DEFAULT, 64, 1_000_000),
+    )
+    if made.tpdu not in (0, TPDU_BYTES):
+        table.fault("tpdu", f"0 or {TPDU_BYTES}", str(made.tpdu))
+    if table.has("max_frame") and made.largest < made.max_frame:
+        table.fault("max_frame", f"at most {made.largest}, which is what {kind} can say", str(made.max_frame))
+    table.nothing_else()
+    return made
+
+
+def _octets(table: Table, name: str, default: str, longest: int) -> bytes:
+    text = table.text(name, default)
+    try:
+        octets = bytes.fromhex(text)
+    except ValueError:
+        octets = b"?" * (longest + 1)
+    shortest = len(bytes.fromhex(default))
+    if not shortest <= len(octets) <= longest:
+        table.fault(name, f"{shortest} to {longest} bytes in hexadecimal digits", describe(text))
+        return bytes.fromhex(default)
+    return octets

@@ -54,36 +54,49 @@ def answer_key_of(message: Message, paths: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What a reversal says of the message it reverses (field 90). Empty texts where the bank sends zeros."""
+    """What a reversal says of the message it reverses (field 90, in 1993 field 56). Empty where the bank sends zeros.
 
-    mti: str
-    stan: str
-    sent: str
-    acquirer: str
-    forwarder: str
+    `sent` is the original's transmission time, `local` its local date and time: a layout has one of them.
+    """
+
+    mti: str = ""
+    stan: str = ""
+    sent: str = ""
+    local: str = ""
+    acquirer: str = ""
+    forwarder: str = ""
 
 
-# Field 90: type 4, trace number 6, transmission time 10, acquirer 11, forwarder 11. Source: ISO 8583:1987, field 90.
-_WIDTHS: Final = (4, 6, 10, 11, 11)
-ORIGINAL_DIGITS: Final = sum(_WIDTHS)
+Layout = tuple[tuple[str, int], ...]
+"""Name and digits of each part; a part that is no member of Original is skipped, the last may be shorter."""
+
+LAYOUT_90: Final[Layout] = (("mti", 4), ("stan", 6), ("sent", 10), ("acquirer", 11), ("forwarder", 11))
+"""Field 90 of 1987: institutions at the right, filled with zeros. Source: ISO 8583:1987, field 90."""
 
 
-def original_text(original: Original) -> str:
-    """Field 90: institutions at the right, filled with zeros."""
-    values = (original.mti, original.stan, original.sent, original.acquirer, original.forwarder)
-    text = "".join(value.zfill(width) for value, width in zip(values, _WIDTHS, strict=True))
-    if len(text) != ORIGINAL_DIGITS:
-        raise IsoError(Fault.LENGTH, "field 90", f"{ORIGINAL_DIGITS} digits expected, got {len(text)}")
+def original_text(original: Original, layout: Layout = LAYOUT_90) -> str:
+    """The field as it is sent."""
+    values = [(getattr(original, name, ""), width) for name, width in layout]
+    text = "".join(str(value).zfill(width) for value, width in values)
+    wanted = sum(width for _, width in layout)
+    if len(text) != wanted or not (text.isascii() and text.isdecimal()):
+        raise IsoError(Fault.LENGTH, "original", f"{wanted} digits expected, got {len(text)}")
     return text
 
 
-def original_of(text: str) -> Original:
-    """Field 90 taken apart, leniently: zeros mean that the bank did not say. Institutions lose their leading zeros."""
-    if len(text) != ORIGINAL_DIGITS or not (text.isascii() and text.isdecimal()):
-        raise DecodeError(Fault.LENGTH, "field 90", f"{ORIGINAL_DIGITS} digits expected, got {len(text)}")
-    parts, at = [], 0
-    for width in _WIDTHS:
-        parts.append(text[at : at + width])
+def original_of(text: str, layout: Layout = LAYOUT_90, path: str = "90") -> Original:
+    """The field taken apart, leniently: zeros mean that the bank did not say. Institutions lose leading zeros."""
+    least, most = sum(width for _, width in layout[:-1]), sum(width for _, width in layout)
+    if not least <= len(text) <= most or not (text.isascii() and text.isdecimal()):
+        expected = f"{most} digits" if layout is LAYOUT_90 else f"{least} to {most} digits"
+        raise DecodeError(Fault.LENGTH, f"field {path}", f"{expected} expected, got {len(text)}")
+    parts: dict[str, str] = {}
+    at = 0
+    for name, width in layout:
+        part = text[at : at + width]
         at += width
-    mti, stan, sent = (part if part.strip("0") else "" for part in parts[:3])
-    return Original(mti, stan, sent, parts[3].lstrip("0"), parts[4].lstrip("0"))
+        if name in ("acquirer", "forwarder"):
+            parts[name] = part.lstrip("0")
+        elif name in ("mti", "stan", "sent", "local"):
+            parts[name] = part if part.strip("0") else ""
+    return Original(**parts)

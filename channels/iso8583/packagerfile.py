@@ -15,9 +15,10 @@ from channels.iso8583 import bitmap, fields
 from channels.iso8583.bitmap import Bitmap
 from channels.iso8583.errors import IsoError
 from channels.iso8583.fields import Encoding, FieldCodec
+from channels.iso8583.fieldset import MTIS, FieldSet, NestedBitmap
 from channels.iso8583.message import Message
 from channels.iso8583.notation import Format, Kind, format_of
-from channels.iso8583.packager import MTIS, FieldSet, NestedBitmap, Packager
+from channels.iso8583.packager import Packager
 from channels.iso8583.reading import Table, field_number
 from channels.iso8583.structures import REST, Layout, Pairs, PartFormat, Positions, Structure, Tlv, is_text
 from config.values import describe

@@ -14,13 +14,11 @@ makes us compile little and keep little.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from channels.iso8583.fieldset import Shape
 from channels.iso8583.message import Message
 from channels.iso8583.plansource import decoder_source, encoder_source
-
-if TYPE_CHECKING:
-    from channels.iso8583.packager import Packager
 
 PLANS_MAX: Final = 256
 _SEEN_BEFORE: Final = 2
@@ -31,18 +29,18 @@ _Encode = Callable[[str, bytes, Any], bytes | None]
 
 
 class Plans:
-    """The plans of one packager."""
+    """The plans of one shape."""
 
-    __slots__ = ("_at", "_decoders", "_encoders", "_long", "_packager", "_seen", "_short", "_written")
+    __slots__ = ("_at", "_decoders", "_encoders", "_long", "_shape", "_seen", "_short", "_written")
 
-    def __init__(self, packager: Packager) -> None:
-        bitmap = packager.fields.bitmap
-        self._packager: Final = packager
+    def __init__(self, shape: Shape) -> None:
+        bitmap = shape.fields.bitmap
+        self._shape: Final = shape
         self._decoders: Final[dict[bytes, _Decode]] = {}
         self._encoders: Final[dict[tuple[int, ...], _Encode]] = {}
         self._seen: Final[dict[bytes, int]] = {}
         self._written: Final[dict[tuple[int, ...], int]] = {}
-        self._at: Final = packager.header + packager.mti_bytes
+        self._at: Final = shape.header + shape.mti_bytes
         self._short: Final = self._at + bitmap.block_bytes * (2 if bitmap.is_fixed else 1)
         self._long: Final = self._at + bitmap.block_bytes * 2
 
@@ -50,7 +48,7 @@ class Plans:
         """The bitmap's bytes. Two lengths are enough: a third bitmap goes the slow way."""
         key = data[self._at : self._short]
         # The first bit says whether a second bitmap follows: 8 to F, in whichever code.
-        if key[:1] > b"\x7f" if self._packager.fields.bitmap.codec is None else key[:1] in _HIGH:
+        if key[:1] > b"\x7f" if self._shape.fields.bitmap.codec is None else key[:1] in _HIGH:
             return data[self._at : self._long]
         return key
 
@@ -69,7 +67,7 @@ class Plans:
         key = self._key(data)
         if key in self._decoders or not _is_due(self._seen, key):
             return
-        source, names = decoder_source(self._packager, numbers)
+        source, names = decoder_source(self._shape, numbers)
         if len(self._decoders) >= PLANS_MAX:
             self._decoders.clear()
         self._decoders[key] = _compiled(source, names)
@@ -87,7 +85,7 @@ class Plans:
         key = tuple(message._fields)
         if key in self._encoders or not _is_due(self._written, key):
             return
-        source, names = encoder_source(self._packager, key)
+        source, names = encoder_source(self._shape, key)
         if len(self._encoders) >= PLANS_MAX:
             self._encoders.clear()
         self._encoders[key] = _compiled(source, names)

@@ -10,15 +10,13 @@ The source holds numbers and the names below, never a text of a profile.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from channels.iso8583.errors import IsoError
 from channels.iso8583.fields import FieldCodec
+from channels.iso8583.fieldset import Shape
 from channels.iso8583.message import Message, Parts
 from channels.iso8583.notation import Kind, is_hex
-
-if TYPE_CHECKING:
-    from channels.iso8583.packager import Packager
 
 Source = tuple[str, dict[str, Any]]
 
@@ -28,15 +26,15 @@ _EBCDIC: Final = ("cp037", "cp500", "cp1140")
 class _View:
     """How a packager's characters are seen: one decoding of the whole message."""
 
-    def __init__(self, packager: Packager) -> None:
-        self.codec: Final = packager.encoding.codec
-        bitmap = packager.fields.bitmap
-        inner = packager.fields.codecs.values()
+    def __init__(self, shape: Shape) -> None:
+        self.codec: Final = shape.encoding.codec
+        bitmap = shape.fields.bitmap
+        inner = shape.fields.codecs.values()
         # All is text: then decoding itself refuses what is not ASCII.
         self.is_plain: Final = (
             self.codec == "ascii"
-            and packager.mti == "ascii"
-            and packager.header == 0
+            and shape.mti == "ascii"
+            and shape.header == 0
             and bitmap.codec == "ascii"
             and all(_is_plain(codec) for codec in inner)
         )
@@ -115,16 +113,16 @@ class _Place:
         return f"2*{self.base}+{distance}" if self.base else str(distance)
 
 
-def decoder_source(packager: Packager, numbers: Iterable[int]) -> Source:
+def decoder_source(shape: Shape, numbers: Iterable[int]) -> Source:
     """A function of the bytes that gives a Message or None."""
-    view = _View(packager)
+    view = _View(shape)
     writer = _Writer({"Message": Message, "IsoError": IsoError})
-    return _Decoder(packager, view, writer).source(sorted(numbers))
+    return _Decoder(shape, view, writer).source(sorted(numbers))
 
 
 class _Decoder:
-    def __init__(self, packager: Packager, view: _View, writer: _Writer) -> None:
-        self._packager: Final = packager
+    def __init__(self, shape: Shape, view: _View, writer: _Writer) -> None:
+        self._shape: Final = shape
         self._view: Final = view
         self._writer: Final = writer
         self._line: Final = writer.line
@@ -132,11 +130,11 @@ class _Decoder:
         self._run: tuple[str, _Place, _Place] | None = None
 
     def source(self, numbers: Sequence[int]) -> Source:
-        packager, bitmap = self._packager, self._packager.fields.bitmap
-        at = packager.header
+        shape, bitmap = self._shape, self._shape.fields.bitmap
+        at = shape.header
         self._line(f't = data.decode("{self._view.decoding}")')
         self._line("h = data.hex()")
-        match packager.mti:
+        match shape.mti:
             case "bcd":
                 self._line(f"m = h[{2 * at}:{2 * at + 4}]")
             case "ebcdic" if not self._view.is_ebcdic:
@@ -145,17 +143,17 @@ class _Decoder:
                 self._line(f"m = t[{at}:{at + 4}]")
         self._line("if not m.isdecimal(): return None")
         blocks = 2 if bitmap.is_fixed or (numbers and numbers[-1] > 64) else 1
-        place = _Place("", at + packager.mti_bytes + bitmap.block_bytes * blocks)
+        place = _Place("", at + shape.mti_bytes + bitmap.block_bytes * blocks)
         for number in numbers:
-            place = self._field(number, packager.fields.codecs[number], place)
-            structure = packager.fields.structures.get(number)
+            place = self._field(number, shape.fields.codecs[number], place)
+            structure = shape.fields.structures.get(number)
             if structure is not None:
                 self._end_run()
                 self._line(f"v{number} = {self._writer.name('s', structure.parse)}(v{number}, m)")
         self._end_run()
         self._line(f"if {place} != len(data): return None")
         values = ", ".join(f"{number}: v{number}" for number in numbers)
-        head = f", data[:{packager.header}]" if packager.header else ""
+        head = f", data[:{shape.header}]" if shape.header else ""
         self._line(f"return Message(m, {{{values}}}{head})")
         lines = self._writer.lines
         for view, letter in ((0, "t"), (1, "h")):
@@ -332,16 +330,16 @@ def _look_of(kind: Kind, strict: bool) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def encoder_source(packager: Packager, order: Sequence[int]) -> Source:
+def encoder_source(shape: Shape, order: Sequence[int]) -> Source:
     """A function of message type, header and fields (in this order) that gives bytes or None."""
-    view = _View(packager)
+    view = _View(shape)
     writer = _Writer({"Parts": Parts, "IsoError": IsoError, "is_hex": is_hex})
-    return _Encoder(packager, view, writer).source(order)
+    return _Encoder(shape, view, writer).source(order)
 
 
 class _Encoder:
-    def __init__(self, packager: Packager, view: _View, writer: _Writer) -> None:
-        self._packager: Final = packager
+    def __init__(self, shape: Shape, view: _View, writer: _Writer) -> None:
+        self._shape: Final = shape
         self._view: Final = view
         self._writer: Final = writer
         self._line: Final = writer.line
@@ -351,29 +349,29 @@ class _Encoder:
         self._looks: Final[dict[str, list[str]]] = {}
 
     def source(self, order: Sequence[int]) -> Source:
-        packager = self._packager
+        shape = self._shape
         if order:
             self._line(f"{', '.join(f'v{number}' for number in order)}, = f.values()")
-        self._line(f"if len(m) != 4 or not m.isdecimal() or len(head) != {packager.header}: return None")
-        if packager.mti == "bcd":
+        self._line(f"if len(m) != 4 or not m.isdecimal() or len(head) != {shape.header}: return None")
+        if shape.mti == "bcd":
             self._add("x", "{m}")
-        elif self._view.shows_digits(packager.mti):
+        elif self._view.shows_digits(shape.mti):
             self._add("t", "{m}")
         else:
-            self._add("b", f'm.encode("{"cp037" if packager.mti == "ebcdic" else "ascii"}")')
+            self._add("b", f'm.encode("{"cp037" if shape.mti == "ebcdic" else "ascii"}")')
         numbers = sorted(order)
-        bitmap = packager.fields.bitmap.write(numbers)
-        codec = packager.fields.bitmap.codec
+        bitmap = shape.fields.bitmap.write(numbers)
+        codec = shape.fields.bitmap.codec
         if codec is not None and self._view.shows_digits("ebcdic" if codec == "cp037" else "ascii"):
             self._add("t", bitmap.decode(codec))
         else:
             self._add("x", bitmap.hex())
         for number in numbers:
-            structure = packager.fields.structures.get(number)
+            structure = shape.fields.structures.get(number)
             if structure is not None:
                 self._line(f"if type(v{number}) is not Parts: return None")
                 self._line(f"v{number} = {self._writer.name('s', structure.build)}(v{number}, m)")
-            self._field(number, packager.fields.codecs[number])
+            self._field(number, shape.fields.codecs[number])
         for what, values in self._looks.items():
             self._check(what, values)
         self._return()
@@ -397,7 +395,7 @@ class _Encoder:
                 case _:
                     made.append(expression)
         self._writer.names["fromhex"] = bytes.fromhex
-        if self._packager.header:
+        if self._shape.header:
             made.insert(0, "head")
         self._line(f"return {made[0]}" if len(made) == 1 else f'return b"".join(({", ".join(made)}))')
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from channels.iso8583.codes import Outcome
 from channels.iso8583.framing import Framing
 from channels.iso8583.mac import MacRules
-from channels.iso8583.matching import value_at
+from channels.iso8583.matching import LAYOUT_90, Layout, value_at
 from channels.iso8583.message import Message
 from channels.iso8583.packager import Packager
 from ledger.reasons import Reason
@@ -87,7 +87,7 @@ class ReversalRules:
     policy: str = "accept_and_seal"
     advice_refusal: str = "ack_only"
     tombstone_days: int = 7
-    match: tuple[str, ...] = ("90",)
+    original: Layout = LAYOUT_90
     timeout_reasons: tuple[str, ...] = ("68", "22")
 
 
@@ -160,6 +160,8 @@ class Profile:
     codes: Mapping[str, str]
     timing: Timing
     settlement: Settlement
+    constants: Mapping[str, str]
+    """What answers say at paths that nothing else fills, such as a number of decimals."""
     names: Mapping[str, str]
     show: Mapping[str, str]
 

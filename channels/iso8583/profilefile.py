@@ -12,9 +12,10 @@ from typing import Any, Final
 from channels.iso8583 import codes, framing, mac
 from channels.iso8583.describe import CARD_FIELDS, HOW
 from channels.iso8583.errors import IsoError
-from channels.iso8583.framing import Framing
 from channels.iso8583.mac import Algorithm, MacRules
+from channels.iso8583.matching import LAYOUT_90
 from channels.iso8583.mti import answer_of, is_answer, is_mti
+from channels.iso8583.notation import Kind
 from channels.iso8583.packager import Packager
 from channels.iso8583.packagerfile import packager_of
 from channels.iso8583.profile import (
@@ -102,10 +103,17 @@ def _profile(table: Table, name: str) -> Profile | None:
     answers["8"] = paths.all(matching, "network_answer", ("11",), drop)
     matching.nothing_else()
     places = _places(table.table("map"), paths)
-    frames, link = _framing(table.table("framing")), _link(table.table("link"))
-    reversal = _reversal(table.table("reversal"), paths, drop)
-    timing, settlement = _timing(table.table("timing")), _settlement(table.table("settlement"))
+    frames, link = framing.framing_of(table.table("framing")), _link(table.table("link"))
+    reversal = _reversal(table.table("reversal"))
+    reconciles = any(rule.asked is Asked.RECONCILIATION for rule in rules)
+    timing, settlement = (
+        _timing(table.table("timing")),
+        _settlement(table.table("settlement"), packager if reconciles else None),
+    )
     response_codes = _codes(table.table("codes"), style, packager, places)
+    constants = _named(table.table("constants"), None)
+    for path in constants:
+        paths.one(table, "constants", path)
     names, show = _named(table.table("names"), None), _named(table.table("show"), HOW)
     unknown = table.text("on_unknown_advice", "refuse", ("refuse", "vend"))
     about, echo = table.text("about"), table.numbers("echo")
@@ -136,6 +144,7 @@ def _profile(table: Table, name: str) -> Profile | None:
         codes=response_codes,
         timing=timing,
         settlement=settlement,
+        constants=constants,
         names=names,
         show=show,
     )
@@ -296,38 +305,6 @@ def _network(table: Table, paths: _Paths) -> tuple[NetworkRules, MessageRule]:
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def _framing(table: Table) -> Framing:
-    kind = table.text("kind", "bin2", framing.KINDS)
-    made = Framing(
-        kind=kind,
-        inclusive=table.truth("inclusive", False),
-        tpdu=table.number("tpdu", 0, 0, framing.TPDU_BYTES),
-        tpdu_id=_octets(table, "tpdu_id", "60", 1)[0],
-        trailer=_octets(table, "trailer", "", 4),
-        trailer_counted=table.truth("trailer_counted", True),
-        max_frame=table.number("max_frame", framing.FRAME_MAX_DEFAULT, 64, 1_000_000),
-    )
-    if made.tpdu not in (0, framing.TPDU_BYTES):
-        table.fault("tpdu", f"0 or {framing.TPDU_BYTES}", str(made.tpdu))
-    if table.has("max_frame") and made.largest < made.max_frame:
-        table.fault("max_frame", f"at most {made.largest}, which is what {kind} can say", str(made.max_frame))
-    table.nothing_else()
-    return made
-
-
-def _octets(table: Table, name: str, default: str, longest: int) -> bytes:
-    text = table.text(name, default)
-    try:
-        octets = bytes.fromhex(text)
-    except ValueError:
-        octets = b"?" * (longest + 1)
-    shortest = len(bytes.fromhex(default))
-    if not shortest <= len(octets) <= longest:
-        table.fault(name, f"{shortest} to {longest} bytes in hexadecimal digits", describe(text))
-        return bytes.fromhex(default)
-    return octets
-
-
 def _link(table: Table) -> LinkRules:
     made = LinkRules(
         role=table.text("role", "listen", ("listen", "dial")),
@@ -390,12 +367,21 @@ def _covers(table: Table, paths: _Paths) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _reversal(table: Table, paths: _Paths, drop: frozenset[int]) -> ReversalRules:
+def _reversal(table: Table) -> ReversalRules:
+    rows = table.value("original")
+    layout: list[tuple[str, int]] = []
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and type(row[1]) is int and row[1] > 0:
+            layout.append((row[0], row[1]))
+        else:
+            table.fault("original", "[name, digits]", describe(row))
+    if rows is not None and not layout:
+        table.fault("original", "a list of [name, digits]", describe(rows))
     made = ReversalRules(
         policy=table.text("policy", "accept_and_seal", ("accept_and_seal", "refuse")),
         advice_refusal=table.text("advice_refusal", "ack_only", ("ack_only", "refuse")),
         tombstone_days=table.number("tombstone_days", 7, 1, 300),
-        match=paths.all(table, "match", ("90",), drop),
+        original=tuple(layout) or LAYOUT_90,
         timeout_reasons=table.texts("timeout_reasons", ("68", "22")),
     )
     table.nothing_else()
@@ -413,12 +399,18 @@ def _timing(table: Table) -> Timing:
     return made
 
 
-def _settlement(table: Table) -> Settlement:
+def _settlement(table: Table, packager: Packager | None) -> Settlement:
+    """`packager` if the bank reconciles: then the fields must be there and hold numbers."""
     defaults = Settlement()
     numbers = {
         name: table.number(name, getattr(defaults, name), 2, 192)
         for name in ("purchase_number", "purchase_amount", "reversal_number", "reversal_amount", "net_amount")
     }
+    for name, number in numbers.items() if packager is not None else ():
+        codec = packager.fields.codecs.get(number) if packager is not None else None
+        wanted = Kind.XN if name == "net_amount" else Kind.N
+        if codec is None or codec.form.kind is not wanted:
+            table.fault(name, f"a field of kind {wanted}", f"field {number}")
     if len(set(numbers.values())) != len(numbers):
         table.fault("purchase_number", "another field for each count and sum", "one twice")
     made = Settlement(

@@ -109,6 +109,10 @@ class Tlv:
         """May there be such a part?"""
         return tag in self._tags or (self._others and len(tag) == self._tag)
 
+    def part(self, tag: str) -> PartFormat | None:
+        """The format of a part, if it has one."""
+        return self._tags.get(tag)
+
     def parse(self, content: str, mti: str) -> Parts:
         """The parts, in the order they came in."""
         pairs: list[tuple[str, Value]] = []
@@ -257,7 +261,8 @@ class Positions:
         """May there be such a part?"""
         return any(tag == name for layout in self._layouts for name, _ in layout.parts)
 
-    def _for(self, mti: str) -> tuple[Layout, ...]:
+    def layouts(self, mti: str) -> tuple[Layout, ...]:
+        """The layouts for a message type."""
         found = self._by_mti.get(mti)
         if found is None:
             found = tuple(layout for layout in self._layouts if layout.mti.fullmatch(mti))
@@ -266,7 +271,7 @@ class Positions:
 
     def parse(self, content: str, mti: str) -> Parts:
         """The parts by their names."""
-        layouts = self._for(mti)
+        layouts = self.layouts(mti)
         if not layouts:
             raise DecodeError(Fault.STRUCTURE, self._path, f"no layout for message type {mti}")
         layout = min(layouts, key=lambda layout: _RANK[layout.size is None] if layout.size != len(content) else 0)
@@ -297,7 +302,7 @@ class Positions:
     def build(self, parts: Parts, mti: str) -> str:
         """The content; every position must be there, in order."""
         names = [name for name, _ in parts]
-        layout = next((each for each in self._for(mti) if [name for name, _ in each.parts] == names), None)
+        layout = next((each for each in self.layouts(mti) if [name for name, _ in each.parts] == names), None)
         if layout is None:
             raise EncodeError(Fault.STRUCTURE, self._path, "every position expected, once and in order")
         pieces: list[str] = []
