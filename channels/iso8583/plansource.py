@@ -134,13 +134,12 @@ class _Decoder:
         at = shape.header
         self._line(f't = data.decode("{self._view.decoding}")')
         self._line("h = data.hex()")
-        match shape.mti:
-            case "bcd":
-                self._line(f"m = h[{2 * at}:{2 * at + 4}]")
-            case "ebcdic" if not self._view.is_ebcdic:
-                self._line(f'm = data[{at}:{at + 4}].decode("cp037")')
-            case _:
-                self._line(f"m = t[{at}:{at + 4}]")
+        if shape.mti == "bcd":
+            self._line(f"m = h[{2 * at}:{2 * at + 4}]")
+        elif self._view.shows_digits(shape.mti):
+            self._line(f"m = t[{at}:{at + 4}]")
+        else:
+            self._line(f'm = data[{at}:{at + 4}].decode("{"cp037" if shape.mti == "ebcdic" else "latin-1"}")')
         self._line("if not m.isdecimal(): return None")
         blocks = 2 if bitmap.is_fixed or (numbers and numbers[-1] > 64) else 1
         place = _Place("", at + shape.mti_bytes + bitmap.block_bytes * blocks)
