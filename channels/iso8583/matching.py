@@ -68,7 +68,7 @@ class Original:
 
 
 Layout = tuple[tuple[str, int], ...]
-"""Name and digits of each part; a part that is no member of Original is skipped, the last may be shorter."""
+"""Name and digits of each part. One that is no member of Original is skipped; behind a length the last may be short."""
 
 LAYOUT_90: Final[Layout] = (("mti", 4), ("stan", 6), ("sent", 10), ("acquirer", 11), ("forwarder", 11))
 """Field 90 of 1987: institutions at the right, filled with zeros. Source: ISO 8583:1987, field 90."""
@@ -86,9 +86,11 @@ def original_text(original: Original, layout: Layout = LAYOUT_90) -> str:
 
 def original_of(text: str, layout: Layout = LAYOUT_90, path: str = "90") -> Original:
     """The field taken apart, leniently: zeros mean that the bank did not say. Institutions lose leading zeros."""
-    least, most = sum(width for _, width in layout[:-1]), sum(width for _, width in layout)
+    most = sum(width for _, width in layout)
+    is_fixed = not any(name.endswith("_length") for name, _ in layout)
+    least = most if is_fixed else most - layout[-1][1]
     if not least <= len(text) <= most or not (text.isascii() and text.isdecimal()):
-        expected = f"{most} digits" if layout is LAYOUT_90 else f"{least} to {most} digits"
+        expected = f"{most} digits" if is_fixed else f"{least} to {most} digits"
         raise DecodeError(Fault.LENGTH, f"field {path}", f"{expected} expected, got {len(text)}")
     parts: dict[str, str] = {}
     at = 0

@@ -111,9 +111,10 @@ def _profile(table: Table, name: str) -> Profile | None:
         _settlement(table.table("settlement"), packager if reconciles else None),
     )
     response_codes = _codes(table.table("codes"), style, packager, places)
-    constants = _named(table.table("constants"), None)
+    fixed = table.table("constants")
+    constants = _named(fixed, None)
     for path in constants:
-        paths.one(table, "constants", path)
+        paths.one(fixed, path, path)
     names, show = _named(table.table("names"), None), _named(table.table("show"), HOW)
     unknown = table.text("on_unknown_advice", "refuse", ("refuse", "vend"))
     about, echo = table.text("about"), table.numbers("echo")

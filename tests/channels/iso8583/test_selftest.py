@@ -163,7 +163,7 @@ def test_parts_may_be_expected_as_text_as_an_object_or_one_by_one() -> None:
     head = b"0200".hex() + "8020000000000000" + "0000000000000002"
     message = head + b"000001".hex() + b"000015".hex() + inside
     for fields in ({"127": inside}, {"127": {"2": "AB", "10": "007"}}, {"127.2": "AB", "127.10": "007"}):
-        row = {"id": "a", "kind": "vector", "spec": "n", "hex": message, "mti": "0200"}
+        row: Row = {"id": "a", "kind": "vector", "spec": "n", "hex": message, "mti": "0200"}
         row["fields"] = {"11": "000001", **fields}
         lines = [json.dumps(spec).encode(), json.dumps(row).encode()]
         (finding,) = check_lines(lines, {})
