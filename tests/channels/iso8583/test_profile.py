@@ -66,6 +66,12 @@ def test_profile_file_may_stand_anywhere_and_extend_a_shipped_one(tmp_path: Path
     assert 127 not in profile.packager.fields.codecs and 126 in profile.packager.fields.codecs
 
 
+def test_profile_of_the_documentation_is_one() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "iso8583.md").read_text(encoding="utf-8")
+    profile = profile_of(tomllib.loads(text.split("```toml\n")[1].split("```")[0]), shipped._find)
+    assert profile.name == "example-bank" and profile.mac is not None and profile.code(Reason.METER_UNKNOWN) == "76"
+
+
 # what a file says besides, the faults it must have: parts of their lines
 FAULTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": "Big Bank"}, ["name: expected small letters"]),
