@@ -18,6 +18,7 @@ profile.py         one dialect whole
 reading.py, packagerfile.py, profilefile.py    profile files, every fault with its path
 shipped.py         the profiles that come along, and files
 requests.py        what a message asks for, typed; answers.py builds the answer
+session.py         one link: sign-on, echo, what is answered at once, what silence means
 describe.py        a message for people, masked
 recognise.py       framing and dialect of bytes of unknown origin
 selftest.py        the known-answer test over a vector file
