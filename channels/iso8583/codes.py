@@ -45,6 +45,7 @@ _LINES: Final[Mapping[StrEnum, tuple[str, str, str]]] = {
     Reason.METER_INVALID:        ("14", "111", "0014"),
     Reason.METER_UNKNOWN:        ("14", "111", "0014"),
     Reason.METER_BLOCKED:        ("62", "104", "0006"),
+    Reason.METER_REPLACED:       ("14", "111", "0014"),
     Reason.METER_NEEDED:         ("30", "904", "0030"),
     Reason.TWO_METERS:           ("30", "904", "0030"),
     Reason.AMOUNT_NEEDED:        ("13", "110", "0013"),
