@@ -20,6 +20,7 @@ from gateway import (
     check,
     customertools,
     debttools,
+    isotools,
     keytools,
     logs,
     meterdesk,
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     ussdtools.add_simulator(moduletools.add_commands(commands))
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
+    isotools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

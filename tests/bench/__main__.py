@@ -9,6 +9,7 @@ figures. What the lines say:
 - `raw`: the same rows written by the bare driver, in batches of that size and of 256.
 - `ratio`: the gateway's rate over the raw one.
 - `tokens ...`: every way of making tokens, beside the bare cipher steps.
+- `iso8583 ...`: a bank's message read and written, beside pyiso8583.
 - `parts`: tokens, pricing and reading by themselves.
 - `memory`, `start`, `ussd`: see --memory, --start and --ussd.
 """
@@ -32,7 +33,7 @@ from typing import Any, Final
 from gateway.purchase import State
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import parts, raw, tokens, ussd
+from tests.bench import iso8583codec, parts, raw, tokens, ussd
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
 from tests.postgres import Cluster, PostgresFailed, postgres
@@ -260,7 +261,7 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             everyone = database.everyone
     if not (options.memory or options.start or options.ussd):
         first_us, again_us = parts.token_us(everyone)
-        for line in tokens.figures():
+        for line in (*tokens.figures(), *iso8583codec.figures()):
             say(str(line.pop("name")), **line)
         say("parts", token_first_us=first_us, token_again_us=again_us, pricing_us=parts.pricing_us(everyone),
             reading_us=parts.reading_us(everyone))  # fmt: skip
