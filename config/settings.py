@@ -154,6 +154,7 @@ class StsSettings:
     """
 
     keystore: FilePath = ""
+    module: Name = "software"
     master_key: Secret = NO_SECRET
     passphrase: Secret = NO_SECRET
     custodian_files: Annotated[str, Text(0, 4096)] = ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway import keptkeys, keyuse
 from gateway.tokens import key_of, key_text
-from gateway.vend import Shop
+from gateway.vend import Shop, token_values
 from ledger import tables
-from ledger.unit import Need, Unit
-from sts.modules.contract import ManagementRequest
+from ledger.unit import Need, TokenRow, Unit
+from sts.errors import Fault
+from sts.modules.contract import ManagementRequest, ModuleRefused
 from sts.tid import next_tid
 
 
@@ -53,26 +55,27 @@ class MakeManagement:
             zone_offset_minutes=settings.base_date_offset_minutes,
         )
         request = ManagementRequest(key, self.subclass, tid, world.nibble(), self.value)
-        digits = self.shop.module.make(request, now=now)
-        unit.put("meters", meter.drn, replace(meter, last_tid=tid))
-        unit.insert(
-            tables.token,
-            (
-                world.new_id(),
-                0,
-                meter.id,
-                "management",
-                key.base_date,
-                tid,
-                request.subclass,
-                request.rnd,
-                request.value,
-                0,
-                key.supply_group,
-                key.key_revision,
-                key_text(key),
-                None,
-                digits,
-            ),
+        row = TokenRow(
+            purchase_id=world.new_id(),
+            seq=0,
+            meter_id=meter.id,
+            kind="management",
+            base_date=key.base_date,
+            tid=tid,
+            subclass=request.subclass,
+            rnd=request.rnd,
+            amount_field=request.value,
+            units_tenths=0,
+            supply_group=key.supply_group,
+            key_revision=key.key_revision,
+            key=key_text(key),
+            new_key=None,
+            digits=None,
         )
-        return Made(digits, tid)
+        if not keyuse.count(unit, self.shop.module, meter, [row]):
+            raise ModuleRefused(Fault.OUT_OF_RANGE, "the vending key has reached a limit: it makes no more tokens")
+        made = keptkeys.made(self.shop.module, request, now=now, first=row.module or "")
+        (row.digits,), row.module = made.digits, made.by
+        unit.put("meters", meter.drn, replace(meter, last_tid=tid))
+        unit.insert(tables.token, token_values(row))
+        return Made(row.digits, tid)
