@@ -156,6 +156,12 @@ def left_out(held: Iterable[KeyStatus], rows: Iterable[KeyRow], module: str) -> 
     return tuple(sentences)
 
 
+def is_in_use(status: KeyStatus, rows: Iterable[KeyRow], module: str) -> bool:
+    """Whether the books have this key of a module in use."""
+    key = key_id_of(status, module)
+    return any(row.id == key and is_used(row.use, status) for row in rows)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyWarning:
     """An ending that is near. `days` is the threshold it fell under: 90, 30, 7, or 0 once it is over."""

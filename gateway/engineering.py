@@ -8,9 +8,11 @@ from gateway import keptkeys, keyuse
 from gateway.tokens import key_of, key_text
 from gateway.vend import Shop, token_values
 from ledger import tables
+from ledger.batch import FILL_TOKEN
 from ledger.unit import Need, TokenRow, Unit
 from sts.errors import Fault
-from sts.modules.contract import ManagementRequest, ModuleRefused
+from sts.modules.contract import KeyMissing, ManagementRequest, ModuleRefused
+from sts.modules.pool import Made as Answer
 from sts.tid import next_tid
 
 
@@ -24,6 +26,15 @@ class Made:
 
     digits: str
     tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """An engineering token whose inputs are stored, for a module that must be waited for."""
+
+    row: TokenRow
+    request: ManagementRequest
+    first: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class MakeManagement:
     def need(self, need: Need) -> None:
         need.meters.append(self.drn)
 
-    def decide(self, unit: Unit) -> Made:
+    def decide(self, unit: Unit) -> Made | Unmade:
         meter = unit.meters.get(self.drn)
         if meter is None:
             raise MeterUnknown(f"no meter {self.drn}")
@@ -72,10 +83,35 @@ class MakeManagement:
             new_key=None,
             digits=None,
         )
+        if not self.shop.module.holds(key):
+            raise KeyMissing(key)
         if not keyuse.count(unit, self.shop.module, meter, [row]):
             raise ModuleRefused(Fault.OUT_OF_RANGE, "the vending key has reached a limit: it makes no more tokens")
+        unit.put("meters", meter.drn, replace(meter, last_tid=tid))
+        if not self.shop.module.answers_at_once:
+            unit.insert(tables.token, token_values(row))
+            return Unmade(row, request, row.module or "")
         made = keptkeys.made(self.shop.module, request, now=now, first=row.module or "")
         (row.digits,), row.module = made.digits, made.by
-        unit.put("meters", meter.drn, replace(meter, last_tid=tid))
         unit.insert(tables.token, token_values(row))
         return Made(row.digits, tid)
+
+
+@dataclass(frozen=True, slots=True)
+class FillManagement:
+    """Put a module's answer to the inputs that were stored. Refuses KEY_MISSING if the key was ended meanwhile."""
+
+    shop: Shop
+    unmade: Unmade
+    answer: Answer
+
+    def need(self, need: Need) -> None:
+        need.meters.append(self.unmade.request.key.drn)
+
+    def decide(self, unit: Unit) -> Made:
+        row, request, maker = self.unmade.row, self.unmade.request, self.answer.by
+        if not keptkeys.may_still(self.shop.module, request, maker):
+            raise KeyMissing(request.key)
+        (digits,) = self.answer.digits
+        unit.update(FILL_TOKEN, (row.purchase_id, row.seq, digits, maker))
+        return Made(digits, request.tid)

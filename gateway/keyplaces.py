@@ -17,6 +17,7 @@ from config.settings import Pkcs11Settings, PrismSettings, Settings
 from gateway.custody import KeyPlace
 from gateway.keptkeys import name_of
 from gateway.modules import ModuleSettingsWrong, prism_module, without_pkcs11
+from gateway.unlock import records_of
 from ledger.keyrows import CustodyFault, CustodyRefused, KeyId
 from sts.errors import StsError
 from sts.modules.contract import KeyStatus
@@ -120,8 +121,40 @@ class FarPlace:
         """Nothing: it is taken out by the module's own tools."""
 
 
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """The key store, to be looked at only; `gateway/custody.py` has the one that is written."""
+
+    settings: Settings
+
+    @property
+    def module(self) -> str:
+        """The key store's name."""
+        return self.settings.sts.module
+
+    def held(self) -> list[KeyStatus]:
+        """What is there, without the keys; may ask for passphrases."""
+        return [record.status for record in records_of(self.settings.sts)]
+
+    def put(self, records: Sequence[VendingKeyRecord]) -> None:
+        """Not from here."""
+        raise AssertionError("a key store that is looked at is not written")
+
+    def take_out(self, key: KeyId) -> None:
+        """Not from here."""
+        raise AssertionError("a key store that is looked at is not written")
+
+
+def module_names(settings: Settings) -> list[str]:
+    """The modules of the settings, the key store first, if there is one."""
+    own = [settings.sts.module] if settings.sts.keystore else []
+    return [*own, *(one.name for one in settings.pkcs11), *(one.name for one in settings.prism)]
+
+
 def place_of(settings: Settings, name: str) -> KeyPlace:
-    """The place of a module beside the key store. Refuses a name that the settings do not have."""
+    """The place of a module, the key store's to be looked at. Refuses a name that the settings do not have."""
+    if name == settings.sts.module:
+        return StorePlace(settings)
     for pkcs11 in settings.pkcs11:
         if pkcs11.name == name:
             return TokenPlace(pkcs11)

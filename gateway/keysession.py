@@ -195,12 +195,6 @@ class Session:
         sts = self.settings.sts
         return KeyStore(Path(sts.keystore), master_key_of(sts), self.world.nonce, sts.module)
 
-    def module_names(self) -> list[str]:
-        """The modules of the settings, the key store first, if there is one."""
-        settings = self.settings
-        own = [settings.sts.module] if settings.sts.keystore else []
-        return [*own, *(one.name for one in settings.pkcs11), *(one.name for one in settings.prism)]
-
     def place(self, module: str | None = None) -> KeyPlace:
         """Where a module's keys lie: the key store's, unless another one is named."""
         name = module or self.settings.sts.module

@@ -16,6 +16,7 @@ from gateway import custody, modulewatch
 from gateway.custody import Order
 from gateway.keptkeys import name_of
 from gateway.keylock import add_lock
+from gateway.keyplaces import module_names
 from gateway.keysession import (
     NO,
     WELL,
@@ -188,7 +189,7 @@ def _register(session: Session) -> int:
 def _list_keys(session: Session) -> int:
     held: dict[KeyId, KeyStatus] = {}
     away = []
-    for name in session.module_names():
+    for name in module_names(session.settings):
         try:
             held |= {custody.key_id_of(status, name): status for status in session.place(name).held()}
         except ModuleError as trouble:

@@ -53,9 +53,7 @@ class KeyWatch:
         while True:
             try:
                 await self.take_up()
-            except (
-                Exception
-            ):  # database or key store are away: the modules keep what they have, and this is tried again
+            except Exception:  # database or key store are away: this is tried again
                 log.exception("a change of vending keys could not be taken up")
             await asyncio.sleep(LOOK_S)
 
