@@ -30,6 +30,7 @@ from sts.modules.keystore import (
     MasterKey,
     Passphrase,
     PassphraseLock,
+    ScryptCost,
     custodians_key,
     lock_of,
     master_key_from,
@@ -38,6 +39,7 @@ from sts.modules.keystore import (
 )
 
 _FILE_MAX: Final = 4096
+_COST: Final = ScryptCost()
 _DUTY: Final = "locking the key store anew"
 
 
@@ -141,10 +143,12 @@ def _new_lock(session: Session) -> NewLock:
             raise Unusable("--custodian: each login once")
         shares = [world.nonce(MASTER_KEY_BYTES) for _ in passphrases]
         salts = [world.nonce(SALT_BYTES) for _ in passphrases]
-        key = custodians_key(passphrases, shares=shares, salts=salts)
+        key = custodians_key(passphrases, shares=shares, salts=salts, cost=_COST)
         return NewLock({"lock": "custodians", "custodians": sorted(passphrases)}, key, passphrases)
     passphrase = _passphrase(session, "new passphrase of the key store: ", options.new_passphrase_file)
-    return NewLock({"lock": "passphrase"}, PassphraseLock(world.nonce(SALT_BYTES)).open(passphrase), {"": passphrase})
+    return NewLock(
+        {"lock": "passphrase"}, PassphraseLock(world.nonce(SALT_BYTES), _COST).open(passphrase), {"": passphrase}
+    )
 
 
 def _passphrase(session: Session, asked: str, path: Path | None) -> Passphrase:
