@@ -136,7 +136,7 @@ def lines_of(status: ModuleStatus) -> list[str]:
         until = f", until {key.issued_until:%Y-%m-%d}" if key.issued_until else ""
         lines.append(
             f"  supply group {key.supply_group} revision {key.key_revision} type {key.key_type} DKGA{key.dkga:02d} "
-            f"base date {key.base_date} KEN {key.key_expiry} KCV {key.kcv}{until}"
+            f"base date {key.base_date} KEN {key.key_expiry} KCV {key.kcv or 'not told'}{until}"
         )
     return lines
 
