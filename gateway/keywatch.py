@@ -17,6 +17,7 @@ from gateway.modulewatch import ModuleReport
 from gateway.world import World
 from ledger import vendingkeys
 from ledger.store import Store
+from sts.errors import StsError
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
 
@@ -51,11 +52,16 @@ class KeyWatch:
     async def follow(self) -> None:
         """Take up every change of the books, for ever."""
         while True:
+            pause_s = LOOK_S
             try:
                 await self.take_up()
+            except StsError as refusal:
+                log.error("a change of vending keys could not be taken up: %s", refusal)
+                pause_s = _REPORT_S  # trying passphrases costs half a second each
             except Exception:  # database or key store are away: this is tried again
                 log.exception("a change of vending keys could not be taken up")
-            await asyncio.sleep(LOOK_S)
+                pause_s = _REPORT_S
+            await asyncio.sleep(pause_s)
 
     async def take_up(self) -> bool:
         """Load and drop keys if the books have changed since the last time; whether they had."""

@@ -34,6 +34,7 @@ from gateway.tokenoptions import (
     candidates_of,
     changed,
     configured_module,
+    let_go,
     module_under_test_keys,
     say,
     settings_of,
@@ -184,11 +185,14 @@ def _make(options: argparse.Namespace) -> int:
             bench.module = configured_module(options, settings)
         elif not options.test_key:
             raise Unusable("--config FILE or --test-key expected: only class 1 is made without a key")
-    digits = options.build(options, bench)
-    said = [_read_again(token, bench) for token in digits]
-    if settings is not None:
-        _audit(options, bench, said)
-    _hand_out(options, bench, digits, said)
+    try:
+        digits = options.build(options, bench)
+        said = [_read_again(token, bench) for token in digits]
+        if settings is not None:
+            _audit(options, bench, said)
+        _hand_out(options, bench, digits, said)
+    finally:
+        let_go(bench.module)
     return WELL
 
 

@@ -236,6 +236,12 @@ def configured_module(options: argparse.Namespace, settings: Settings) -> Securi
     return module if module.answers_at_once else WaitedModule(module)
 
 
+def let_go(module: SecurityModule | None) -> None:
+    """Close a module that was opened for one command."""
+    if isinstance(module, WaitedModule):
+        module.close()
+
+
 def tables_from(path: Path | None) -> TableSet | None:
     """The EA07 tables in a file; refuses TABLE_SET for what is none. Not a character of the file is repeated."""
     if path is None:

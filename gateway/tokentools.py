@@ -34,6 +34,7 @@ from gateway.tokenoptions import (
     candidates_of,
     changed,
     configured_module,
+    let_go,
     module_under_test_keys,
     say,
     say_facts,
@@ -182,7 +183,10 @@ def _verify(options: argparse.Namespace) -> int:
         module = module_under_test_keys(options, [(candidate.name, candidate.key) for candidate in candidates])
     else:
         raise Unusable("an encrypted token: --config FILE or --test-key expected")
-    facts = verdict_of(text, candidates, module, calendar_of(options, settings))
+    try:
+        facts = verdict_of(text, candidates, module, calendar_of(options, settings))
+    finally:
+        let_go(module)
     facts |= _key_facts(facts, candidates)
     if settings is not None and options.find_sale is not None and facts.get("crc_fits"):
         facts |= _sale_facts(options.find_sale(settings, present.drn, bits.plain(text)), settings)

@@ -6,6 +6,7 @@ All calls run on one event loop, because the connections of a module belong to t
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -41,6 +42,14 @@ class WaitedModule:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run this to its end on the loop of the module."""
         return self._runner.run(work)
+
+    def close(self) -> None:
+        """Close the module behind, if it can be closed, and the loop."""
+        close = getattr(self.inner, "close", None)
+        ended = close() if close is not None else None
+        if inspect.iscoroutine(ended):
+            self.run(ended)
+        self._runner.close()
 
     def holds(self, key: MeterKey) -> bool:
         """As the module behind."""

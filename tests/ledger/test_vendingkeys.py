@@ -14,11 +14,13 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
-from ledger import audit, tables, vendingkeys
+from ledger import audit, schema, tables, vendingkeys
 from ledger.audit import Origin, Verified
 from ledger.operators import Operator, OperatorFault, OperatorRefused, Role
-from ledger.store import Store, migrate, open_store
+from ledger.store import Store, is_sqlite, migrate, open_store, postgres_engine
 from ledger.vendingkeys import (
     CustodyFault,
     CustodyRefused,
@@ -573,3 +575,53 @@ def test_a_key_is_read_as_it_is_written_and_nothing_else_is(text: str) -> None:
     assert KeyId.read(str(OLD)) == OLD
     with pytest.raises(ValueError, match="key: "):
         KeyId.read(text)
+
+
+# --- the schema before ------------------------------------------------------------------------------------------------
+
+
+async def test_keys_from_before_there_were_modules_are_kept_by_the_migration(database_url: str) -> None:
+    def before(connection: sa.Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        t = tables.vending_key.c
+        row = {
+            **{name: getattr(OLD, name) for name in ("supply_group", "key_revision", "key_type", "key_generation")},
+            **{"base_date": 2014, "kcv": "a1b2c3", "module": "van-3", "state": "ACTIVE", "key_expiry": 200},
+            **{"issued_until": NOW, "token_limit": 9, "tokens_made": 4, "units_made_tenths": 0},
+            **{"loaded_by": "sec.tom", "loaded_at": NOW, "activated_by": "sec.ida", "activated_at": NOW},
+        }
+        connection.execute(sa.insert(tables.vending_key).values({t[name]: value for name, value in row.items()}))
+
+    await _on_the_bare_database(database_url, before)
+    assert await migrate(database_url) == ("0001", schema.known()[1])
+    store = await open_store(database_url)
+    try:
+        (row,) = await store.read(vendingkeys.report)
+        assert (row.id, row.state, row.terms.key_expiry, row.tokens_made) == (
+            replace(OLD, module="van-3"),
+            State.ACTIVE,
+            200,
+            4,
+        )
+        with pytest.raises(sa.exc.IntegrityError):
+            await store.transact(
+                lambda connection: connection.execute(sa.update(tables.vending_key).values(tokens_made=10))
+            )
+    finally:
+        await store.close()
+
+
+async def _on_the_bare_database(url: str, work: Callable[[sa.Connection], None]) -> None:
+    if is_sqlite(url):
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            work(connection)
+        engine.dispose()
+        return
+    engine_async = postgres_engine(url, 30)
+    async with engine_async.begin() as connection_async:
+        await connection_async.run_sync(work)
+    await engine_async.dispose()
