@@ -1,4 +1,4 @@
-"""Security modules under custody: a module makes tokens only with keys that the books say are in use there. Pure.
+"""Security modules under custody: they make tokens only with keys that the books say are in use there. Shell: waits.
 
 Every module of the settings stands behind a `KeptModule`. The store tells it what the books allow before any deed of a
 batch decides (`ledger.store.Observer`), so a key that was ended makes no token from the commit that ended it: no batch

@@ -83,13 +83,14 @@ class KeyWatch:
         """Ask the modules every minute; once a day say what ends within 90, 30 or 7 days, in log and metrics."""
         rounds = 0
         while True:
-            told = await modulewatch.reports(self._module)
-            for report in told:
-                self._tell(report, log_it=rounds % _REPORTS_A_DAY == 0)
+            log_it = rounds % _REPORTS_A_DAY == 0
             try:
-                await self._warn_once(told, log_it=rounds % _REPORTS_A_DAY == 0)
-            except Exception:  # database or key store are away: this is tried again
-                log.exception("the vending keys' ends could not be looked up")
+                told = await modulewatch.reports(self._module)
+                for report in told:
+                    self._tell(report, log_it=log_it)
+                await self._warn_once(told, log_it=log_it)
+            except Exception:  # the database is away, or a module's client has a bug: the next round tries again
+                log.exception("the ends of vending keys and authorisations could not be looked up")
             rounds += 1
             await asyncio.sleep(_REPORT_S)
 
