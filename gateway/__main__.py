@@ -15,7 +15,19 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, keytools, logs, meterdesk, metertools, moduletools, tokentools
+from gateway import (
+    app,
+    check,
+    customertools,
+    debttools,
+    keytools,
+    logs,
+    meterdesk,
+    metertools,
+    moduletools,
+    pointtools,
+    tokentools,
+)
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
@@ -107,7 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         open_module=meterdesk.kept_module,
         approve=meterdesk.approve,
     )
+    customertools.add_commands(commands)
+    pointtools.add_commands(commands)
     metertools.add_commands(commands)
+    debttools.add_commands(commands)
     moduletools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
