@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 from config.settings import (
     ChannelSettings,
+    CorrectionSettings,
     DatabaseSettings,
     DeliverySettings,
     GatewaySettings,
@@ -50,6 +51,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "utility": UtilitySettings,
     "channels": ChannelSettings,  # a table of such tables, by the channel's name
     "database": DatabaseSettings,
+    "corrections": CorrectionSettings,
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,
     "sts": StsSettings,

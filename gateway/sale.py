@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -66,6 +68,58 @@ def after_json(account: pricing.Account) -> dict[str, Any]:
         "free_last_month": account.free_last_month,
         "debts": {debt.id: debt.recovered_this_month_minor for debt in account.debts},
     }
+
+
+def before_json(point: Point, debts: Sequence[DebtRow], given_at: datetime | None) -> list[Any]:
+    """What a sale changes and nothing else can tell, in short: what undoing it needs (R16).
+
+    `given_at` is when the meter's key-change set had been given before.
+    """
+    return [
+        point.counter_month,
+        point.month_units_tenths,
+        point.fixed_through_month,
+        point.fixed_through_date.isoformat(),
+        point.fixed_shortfall_minor,
+        point.carry_minor,
+        point.free_last_month,
+        point.last_sale.hex if point.last_sale else "",
+        given_at.isoformat() if given_at else "",
+        {debt.code: debt.recovered_this_month_minor for debt in debts},
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A service point before a sale: the inverse of `before_json`."""
+
+    counter_month: str
+    month_units_tenths: int
+    fixed_through_month: str
+    fixed_through_date: date
+    fixed_shortfall_minor: int
+    carry_minor: int
+    free_last_month: str
+    last_sale: UUID | None
+    given_at: datetime | None
+    recovered_minor: Mapping[str, int]
+
+    @classmethod
+    def of(cls, kept: Sequence[Any]) -> Before:
+        """From JSON."""
+        month, units, charged_month, charged_date, shortfall, carry, free, last, given, recovered = kept
+        return cls(
+            month,
+            units,
+            charged_month,
+            date.fromisoformat(charged_date),
+            shortfall,
+            carry,
+            free,
+            UUID(last) if last else None,
+            datetime.fromisoformat(given) if given else None,
+            recovered,
+        )
 
 
 def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> dict[str, Any]:

@@ -14,18 +14,21 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from ledger import tables
+from ledger import correction_tables, tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.unit import (
     Balance,
+    CorrectionState,
     DebtRow,
     Hold,
     KeyLimit,
     Meter,
     Need,
+    OutboxRow,
     Phone,
     Point,
     PurchaseRow,
+    ReversalRow,
     StoredRequest,
     TokenRow,
     Unit,
@@ -46,7 +49,7 @@ _METER = _columns(
 _POINT = _columns(
     "s",
     "id customer_id tariff_code counter_month month_units_tenths fixed_through_month fixed_through_date"
-    " fixed_shortfall_minor carry_minor free_kwh_per_month free_last_month vending",
+    " fixed_shortfall_minor carry_minor free_kwh_per_month free_last_month vending last_sale",
 )
 _PURCHASE = _columns("p", " ".join(column.name for column in tables.purchase.columns))
 _TOKEN = _columns("t", " ".join(column.name for column in tables.token.columns))
@@ -128,6 +131,27 @@ READ_POSTINGS = Read(
 )
 READ_REVERSALS = Read({"x": tables.txn}, "x.reverses x.id", "FROM txn x WHERE x.reverses {in0:uuid}")
 
+# What bears on whether a purchase may be undone. After the locks, all of it.
+READ_OUTBOX = Read(
+    {"o": tables.outbox},
+    _columns("o", " ".join(column.name for column in tables.outbox.columns)),
+    "FROM outbox o WHERE o.request_id {in0:uuid} ORDER BY o.id",
+)
+READ_DISCLOSURES = Read(
+    {"x": correction_tables.disclosure}, "x.purchase_id", "FROM disclosure x WHERE x.purchase_id {in0:uuid}"
+)
+READ_CORRECTIONS = Read(
+    {"c": correction_tables.correction, "s": correction_tables.correction_state},
+    "c.purchase_id c.id s.seq s.state s.issue_id",
+    "FROM correction c JOIN correction_state s ON s.correction_id = c.id AND s.seq = "
+    "(SELECT max(s1.seq) FROM correction_state s1 WHERE s1.correction_id = c.id) WHERE c.purchase_id {in0:uuid}",
+)
+READ_ANSWERS = Read(
+    {"x": correction_tables.reversal},
+    _columns("x", " ".join(column.name for column in correction_tables.reversal.columns)),
+    "FROM reversal x WHERE x.id {in0:uuid}",
+)
+
 INSERTS = {
     table: Insert(table)
     for table in (
@@ -139,12 +163,17 @@ INSERTS = {
         tables.hold,
         tables.outbox,
         tables.phone,
+        tables.debt,
+        correction_tables.reversal,
+        correction_tables.disclosure,
+        correction_tables.correction_state,
+        correction_tables.account_payment,
     )
 }
 
 _SET_POINT = (
     "counter_month month_units_tenths fixed_through_month fixed_through_date fixed_shortfall_minor carry_minor"
-    " free_last_month vending"
+    " free_last_month vending last_sale"
 )
 UPDATE_METER = Update(tables.meter, "id", "last_tid", "last_tid = {last_tid}")
 _SET_KEY = (
@@ -215,6 +244,24 @@ CONFIRM_PURCHASE = Update(
     "purchase.state = 'VENDED'",
     loose=True,
 )
+# Never sent again, by anybody who has not begun to. Loose: one that is handed out meanwhile stays what it became.
+WITHDRAW_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "detail ended_at",
+    "state = 'WITHDRAWN', detail = {detail}, ended_at = {ended_at}",
+    "outbox.state = 'OWED'",
+    loose=True,
+)
+# One that nobody may have begun to send. If it was begun all the same, the whole attempt is made again.
+WITHDRAW_UNSEEN = Update(
+    tables.outbox,
+    "id",
+    "owner detail ended_at",
+    "state = 'WITHDRAWN', detail = {detail}, ended_at = {ended_at}",
+    "outbox.state = 'OWED' AND outbox.attempts = 0 AND outbox.owner = {owner}",
+)
+BLOCK_METER = Update(tables.meter, "id", "status", "status = {status}", "meter.status = 'INSTALLED'")
 SET_LANGUAGE = Update(tables.phone, "msisdn", "language", "language = {language}")
 SET_NOTICES = Update(tables.phone, "msisdn", "notices_stopped_at", "notices_stopped_at = {notices_stopped_at}")
 
@@ -230,7 +277,17 @@ def _supply_groups(meter: Meter) -> list[str]:
 def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     """Ask for everything in `need`, and return the unit that holds it."""
     unit = Unit()
-    if need.meters or need.saved_meters_of or need.purchases:
+    if need.originals or need.reversals:
+        # Requests never change; what hangs on them is read below, after the locks.
+        asked = yield READ_REQUESTS, [_unique([*need.originals, *need.reversals])]
+        ids_by_key = {row[0]: row[1] for row in asked}
+        unit.requests = {row[0]: StoredRequest(*row) for row in asked}
+        need.undone.extend(ids_by_key[key] for key in need.originals if key in ids_by_key)
+        if own := [ids_by_key[key] for key in need.reversals if key in ids_by_key]:
+            unit.answers = {row[0]: ReversalRow(*row) for row in (yield READ_ANSWERS, [own])}
+    need.purchases.extend(need.undone)
+    need.transactions.extend(need.undone)
+    if need.meters or need.saved_meters_of or need.purchases or need.points:
         rows = yield READ_METERS, [_unique(need.meters), _unique(need.saved_meters_of), _unique(need.purchases)]
         for row in rows:
             meter = Meter(*row)
@@ -238,7 +295,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         # A purchase belongs to the service point it was priced on, wherever its meter hangs by now.
         of_purchases = (yield READ_PURCHASE_POINTS, [_unique(need.purchases)]) if need.purchases else []
         of_meters = (m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
-        point_ids = _unique([*of_meters, *(row[0] for row in of_purchases)])
+        point_ids = _unique([*of_meters, *(row[0] for row in of_purchases), *need.points])
         if point_ids:
             rows = yield READ_POINTS, [point_ids]
             unit.points = {row[0]: Point(*row) for row in rows}
@@ -264,7 +321,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             unit.last_purchases = {row[1]: PurchaseRow(*row) for row in (yield READ_LAST, [meter_ids])}
     if need.requests:
         rows = yield READ_REQUESTS, [_unique(need.requests)]
-        unit.requests = {row[0]: StoredRequest(*row) for row in rows}
+        unit.requests |= {row[0]: StoredRequest(*row) for row in rows}
     if need.purchases:
         ids = _unique(need.purchases)
         unit.purchases = {row[0]: PurchaseRow(*row) for row in (yield READ_PURCHASES, [ids])}
@@ -278,6 +335,18 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         for row in (yield READ_TOKENS, [wanted]):
             several_tokens.setdefault(row[0], []).append(TokenRow(*row))
         unit.tokens = {purchase: tuple(several) for purchase, several in several_tokens.items()}
+    if need.undone:
+        ids = _unique(need.undone)
+        unit.undoable = frozenset(ids)
+        owed: dict[UUID, list[OutboxRow]] = {}
+        for row in (yield READ_OUTBOX, [ids]):
+            owed.setdefault(row[1], []).append(OutboxRow(*row))
+        unit.outbox = {request: tuple(several) for request, several in owed.items()}
+        unit.disclosed = {row[0]: True for row in (yield READ_DISCLOSURES, [ids])}
+        corrected: dict[UUID, list[CorrectionState]] = {}
+        for row in (yield READ_CORRECTIONS, [ids]):
+            corrected.setdefault(row[0], []).append(CorrectionState(*row))
+        unit.corrections = {purchase: tuple(several) for purchase, several in corrected.items()}
     if need.transactions:
         ids = _unique(need.transactions)
         legs: dict[UUID, list[tuple[UUID, int]]] = {}
@@ -325,6 +394,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
                     point.carry_minor,
                     point.free_last_month,
                     point.vending,
+                    point.last_sale,
                 )
                 for point in sorted(points, key=lambda p: p.id)
             ],

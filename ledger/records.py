@@ -25,6 +25,11 @@ SYSTEM_ACCOUNTS = (
     "carry:customers",
     "expense:commission",
     "clearing:bank",
+    "cash:office",
+    "loss:refunds",
+    "loss:replacements",
+    "loss:wrong_meter",
+    "given:energy",
     "opening:balances",
 )
 

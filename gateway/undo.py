@@ -1,0 +1,82 @@
+"""Undoing a sale: its postings reversed, its service point as before it, its replies withdrawn (R16).
+
+Functions of the batch they are handed; they never commit. Whether a sale may be undone is decided elsewhere
+(`gateway/reversal.py`, `gateway/cases.py`); that it is the last on its service point is asserted here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from gateway.sale import Before
+from ledger import books
+from ledger.batch import WITHDRAW_OUTBOX
+from ledger.unit import OutboxRow, PurchaseRow, Unit
+
+WITHDRAWN: Final = "WITHDRAWN"
+
+
+def brings_token(reply: OutboxRow) -> bool:
+    """Whether this reply shows a token of its purchase."""
+    return bool(json.loads(reply.fields).get("tokens"))
+
+
+def undo_sale(
+    unit: Unit, row: PurchaseRow, split: Mapping[str, Any], txn_id: UUID, kind: str, business_date: date, now: datetime
+) -> None:
+    """Restore money, counters, debts, free-unit claim, carry and commission to what they were before this sale.
+
+    What others have changed since on the same service point without selling (a debt's balance, say) stays changed:
+    money is put back by its difference. All of the purchase was read (`Need.undone`).
+    """
+    before, point = Before.of(split["before"]), unit.points[row.service_point_id]
+    assert point.last_sale == row.id and point.vending is None, "only the last sale of a service point can be undone"
+    books.reverse(unit, txn_id, row.id, kind=kind, business_date=business_date, recorded_at=now, purchase_id=row.id)
+    unit.put(
+        "points",
+        point.id,
+        replace(
+            point,
+            counter_month=before.counter_month,
+            month_units_tenths=before.month_units_tenths,
+            fixed_through_month=before.fixed_through_month,
+            fixed_through_date=before.fixed_through_date,
+            fixed_shortfall_minor=before.fixed_shortfall_minor,
+            carry_minor=point.carry_minor - split["carry_out_minor"] + split["carry_in_minor"],
+            free_last_month=before.free_last_month,
+            last_sale=before.last_sale,
+        ),
+    )
+    taken: Mapping[str, int] = split["debts_minor"]
+    debts = unit.debts.get(point.id, ())
+    missing = set(taken) - {debt.code for debt in debts}
+    assert not missing, f"debts that a sale has paid are gone: {sorted(missing)}"
+    changed = tuple(
+        replace(
+            debt,
+            outstanding_minor=debt.outstanding_minor + taken.get(debt.code, 0),
+            recovered_this_month_minor=before.recovered_minor[debt.code],
+        )
+        if debt.code in before.recovered_minor
+        else debt
+        for debt in debts
+    )
+    if changed != debts:
+        unit.put("debts", point.id, changed)
+    for reply in unit.outbox.get(row.id, ()):
+        if reply.state == "OWED":
+            unit.update(WITHDRAW_OUTBOX, (reply.id, kind, now))
+
+
+def take_back_key_change(unit: Unit, row: PurchaseRow, split: Mapping[str, Any]) -> None:
+    """A key-change set that was never seen was never given: the next sale must not take the change for done."""
+    before = Before.of(split["before"])
+    for token in unit.tokens.get(row.id, ()):
+        for meter in [meter for meter in unit.meters.values() if meter.id == row.meter_id]:
+            if token.new_key is not None and meter.next_key == token.new_key:
+                unit.put("meters", meter.drn, replace(meter, change_given_at=before.given_at))
