@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -70,56 +69,66 @@ def after_json(account: pricing.Account) -> dict[str, Any]:
     }
 
 
-def before_json(point: Point, debts: Sequence[DebtRow], given_at: datetime | None) -> list[Any]:
-    """What a sale changes and nothing else can tell, in short: what undoing it needs (R16).
+def before_json(account: pricing.Account, debt_cap_percent: Fraction) -> dict[str, Any]:
+    """The account before a sale, as JSON: with it and the tariff's version the sale can be reckoned again for ever.
 
-    `given_at` is when the meter's key-change set had been given before.
+    The most that debts may take together, a setting, belongs to it where there are debts.
     """
-    return [
-        point.counter_month,
-        point.month_units_tenths,
-        point.fixed_through_month,
-        point.fixed_through_date.isoformat(),
-        point.fixed_shortfall_minor,
-        point.carry_minor,
-        point.free_last_month,
-        point.last_sale.hex if point.last_sale else "",
-        given_at.isoformat() if given_at else "",
-        {debt.code: debt.recovered_this_month_minor for debt in debts},
-    ]
+    kept: dict[str, Any] = {
+        "counter_month": account.counter_month,
+        "month_units_tenths": account.month_units_tenths,
+        "fixed_through_month": account.fixed_through_month,
+        "fixed_through_date": account.fixed_through_date.isoformat(),
+        "fixed_shortfall_minor": account.fixed_shortfall_minor,
+        "carry_minor": account.carry_minor,
+        "free_kwh_per_month": account.free_kwh_per_month,
+        "free_last_month": account.free_last_month,
+    }
+    if account.debts:
+        kept["debt_cap_percent"] = str(debt_cap_percent)
+        kept["debts"] = [
+            {
+                "id": debt.id,
+                "priority": debt.priority,
+                "mode": debt.mode.value,
+                "outstanding_minor": debt.outstanding_minor,
+                "instalment_minor": debt.instalment_minor,
+                "percent": str(debt.percent),
+                "active": debt.active,
+                "recovered_this_month_minor": debt.recovered_this_month_minor,
+            }
+            for debt in account.debts
+        ]
+    return kept
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
-    """A service point before a sale: the inverse of `before_json`."""
-
-    counter_month: str
-    month_units_tenths: int
-    fixed_through_month: str
-    fixed_through_date: date
-    fixed_shortfall_minor: int
-    carry_minor: int
-    free_last_month: str
-    last_sale: UUID | None
-    given_at: datetime | None
-    recovered_minor: Mapping[str, int]
-
-    @classmethod
-    def of(cls, kept: Sequence[Any]) -> Before:
-        """From JSON."""
-        month, units, charged_month, charged_date, shortfall, carry, free, last, given, recovered = kept
-        return cls(
-            month,
-            units,
-            charged_month,
-            date.fromisoformat(charged_date),
-            shortfall,
-            carry,
-            free,
-            UUID(last) if last else None,
-            datetime.fromisoformat(given) if given else None,
-            recovered,
+def before_from_json(kept: Mapping[str, Any]) -> tuple[pricing.Account, Fraction]:
+    """The inverse of `before_json`; without debts the cap is of no matter, and 0."""
+    debts = (
+        pricing.Debt(
+            debt["id"],
+            debt["priority"],
+            pricing.DebtMode(debt["mode"]),
+            debt["outstanding_minor"],
+            debt["instalment_minor"],
+            Fraction(debt["percent"]),
+            debt["active"],
+            debt["recovered_this_month_minor"],
         )
+        for debt in kept.get("debts", ())
+    )
+    account = pricing.Account(
+        counter_month=kept["counter_month"],
+        month_units_tenths=kept["month_units_tenths"],
+        fixed_through_month=kept["fixed_through_month"],
+        fixed_through_date=date.fromisoformat(kept["fixed_through_date"]),
+        fixed_shortfall_minor=kept["fixed_shortfall_minor"],
+        carry_minor=kept["carry_minor"],
+        free_kwh_per_month=kept["free_kwh_per_month"],
+        free_last_month=kept["free_last_month"],
+        debts=tuple(debts),
+    )
+    return account, Fraction(kept.get("debt_cap_percent", 0))
 
 
 def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from config.settings import Settings
 from gateway import tokens
 from gateway.purchase import UNDONE, Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, before_json, fraction, receipt_of, split_json
-from gateway.undo import take_back_key_change, undo_sale
+from gateway.undo import take_back_key_change, undo_json, undo_sale
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
@@ -185,9 +185,10 @@ class Vending:
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
+            before = account_of(point, unit.debts.get(point.id, ()))
             sale = pricing.price(
                 tariff,
-                account_of(point, unit.debts.get(point.id, ())),
+                before,
                 row.amount_minor,
                 self.shop.local(row.accepted_at).replace(tzinfo=None),
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
@@ -201,10 +202,10 @@ class Vending:
         except tokens.KeyChangeFirst as first:
             self._give_key_change(life, first)
             return Event.DECLINED
-        before = before_json(point, unit.debts.get(point.id, ()), unit.meters[meter.drn].change_given_at)
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
-        life.split["before"] = before
+        life.split["before"] = before_json(before, self.shop.debt_cap_percent)
+        life.split["undo"] = undo_json(point, unit.meters[meter.drn])
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None
@@ -575,7 +576,7 @@ def sold_message(
         receipt=row.receipt,
         balance_minor=balance_minor,
     )
-    if "case" in split:
+    if made and "case" in split:
         return Message("corrected", {**values, "original": split["case"], "balance_minor": 0})
     return Message("sold" if made else "sold_no_token", values)
 
