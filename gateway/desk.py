@@ -89,10 +89,11 @@ class VendingDesk:
             unsent = frozenset(owed.reply.id for owed in withheld)
             while (result := await self._store.submit(Reverse(self._shop, asked, unsent))) is None:
                 pass  # purchase and reversal met in one batch: the next one reads what became of the purchase
-        except Exception as error:  # nothing was stored: the peer must not be told otherwise, and asks again
+        except Exception as error:
+            # Whether it was stored nobody knows: the peer asks again. What was withheld is sent, if it still is to be,
+            # by whoever finds it in the outbox; from memory a sealed token might go out.
             log.exception("a reversal could not be stored", extra={"channel": asked.channel, "peer": asked.peer})
             self._metrics.not_stored(asked.channel)
-            self._outgoing.send_after_all(withheld)
             raise NotStored(type(error).__name__) from error
         if result.answer is not Answer.REVERSED:
             self._outgoing.send_after_all(withheld)
