@@ -15,7 +15,20 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, correctiontools, keytools, logs, meterdesk, metertools, moduletools, tokentools
+from gateway import (
+    app,
+    check,
+    correctiontools,
+    customertools,
+    debttools,
+    keytools,
+    logs,
+    meterdesk,
+    metertools,
+    moduletools,
+    pointtools,
+    tokentools,
+)
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
@@ -105,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
     )
+    customertools.add_commands(commands)
+    pointtools.add_commands(commands)
     metertools.add_commands(commands)
+    debttools.add_commands(commands)
     moduletools.add_commands(commands)
     correctiontools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")

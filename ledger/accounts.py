@@ -45,11 +45,12 @@ CHART: Final[dict[str, Kind]] = {
     "fixed":      Kind(Side.CREDIT, False, "revenue of daily and monthly charges"),
     "fee":        Kind(Side.CREDIT, False, "revenue of channel fees"),
     "commission": Kind(Side.CREDIT, False, "commission owed to stations"),
-    "expense":    Kind(Side.DEBIT,  False, "cost of commissions"),
     "cash":       Kind(Side.DEBIT,  False, "cash taken in or paid out by the back office"),
     "case":       Kind(Side.CREDIT, True,  "what a correction has to give, until its token is made"),
     "loss":       Kind(Side.DEBIT,  False, "what corrections cost the utility"),
     "given":      Kind(Side.CREDIT, False, "energy given in corrections, at its price: no sale, no tax"),
+    "expense":    Kind(Side.DEBIT,  False, "cost of commissions, and of debts written off"),
+    "charged":    Kind(Side.CREDIT, False, "the other side of debts: fees, fines, old bills, units in advance"),
     "opening":    Kind(Side.CREDIT, False, "the other side of balances brought in at the start"),
 }
 # fmt: on
