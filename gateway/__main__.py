@@ -18,6 +18,7 @@ from config.settings import LogSettings, Settings
 from gateway import (
     app,
     check,
+    correctiontools,
     customertools,
     debttools,
     isotools,
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
+    correctiontools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

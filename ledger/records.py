@@ -25,6 +25,11 @@ SYSTEM_ACCOUNTS = (
     "carry:customers",
     "expense:commission",
     "clearing:bank",
+    "cash:office",
+    "loss:refunds",
+    "loss:replacements",
+    "loss:wrong_meter",
+    "given:energy",
     "opening:balances",
 )
 
@@ -168,3 +173,10 @@ def credit_limits(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) 
 def ids(connection: sa.Connection, table: sa.Table, key: str) -> dict[str, Any]:
     """The ids of a table's rows by one of its columns; for loading, not for the purchase path."""
     return {row[0]: row[1] for row in connection.execute(sa.select(table.c[key], table.c.id))}
+
+
+def station_account(connection: sa.Connection, code: str) -> str | None:
+    """The code of the account from which the station with this code sells."""
+    n, a = tables.station.c, tables.account.c
+    query = sa.select(a.code).join_from(tables.station, tables.account, a.id == n.account_id).where(n.code == code)
+    return connection.execute(query).scalar_one_or_none()
