@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 from config.settings import (
     ChannelSettings,
+    CounterSettings,
     DatabaseSettings,
     DeliverySettings,
     GatewaySettings,
@@ -52,6 +53,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "database": DatabaseSettings,
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,
+    "counter": CounterSettings,
     "sts": StsSettings,
     "http": HttpSettings,
     "log": LogSettings,

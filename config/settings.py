@@ -145,6 +145,19 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CounterSettings:
+    """Sales at a station's terminal, and the cash that is counted there.
+
+    `denominations` are notes and coins in currency units, separated by blanks; empty: any.
+    """
+
+    wait_s: Seconds = 30.0
+    denominations: Annotated[
+        str, Text(0, 400, r"(\d+(\.\d+)?( \d+(\.\d+)?)*)?", 'amounts separated by blanks, as in "1000 500 0.50"')
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StsSettings:
     """Meter tokens: where the vending keys are, and how far token identifiers may run ahead of the clock.
 
@@ -278,6 +291,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     purchase: PurchaseSettings = field(default_factory=PurchaseSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    counter: CounterSettings = field(default_factory=CounterSettings)
     sts: StsSettings = field(default_factory=StsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -209,8 +209,7 @@ async def opened(
     keys = module
     try:
         if keys is None:
-            rows = await store.read(vendingkeys.report)
-            keys = modules.load_module(settings, custody.chooser(rows, log.warning))
+            keys = await modules.from_books(settings, store, log.warning)
         status = keys.status()
         if not status.real_meters_accept_ea07:
             log.warning(

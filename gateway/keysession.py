@@ -28,6 +28,7 @@ from ledger import operators, vendingkeys
 from ledger.audit import ChainBroken, Origin
 from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
+from ledger.stations import StationRefused
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
 from ledger.vendingkeys import CustodyRefused, KeyId
 from sts.errors import StsError
@@ -63,24 +64,45 @@ class Group:
     ) -> argparse.ArgumentParser:
         """A sub-command; `people` sign in, `needed` says whether the first has to."""
         parser: argparse.ArgumentParser = self._what.add_parser(name, help=about, description=about)
-        if configured:
-            parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings, a TOML file")
-        for option, which in (("as", "who does it"), ("with", "the second person"))[:people]:
-            parser.add_argument(
-                f"--{option}",
-                dest=f"{option}_login",
-                metavar="LOGIN",
-                required=needed and option == "as",
-                help=f"{which}: an operator, whose password is asked for",
-            )
-            password = "--password-file" if option == "as" else "--with-password-file"
-            parser.add_argument(
-                password, dest=f"{option}_password", type=Path, metavar="FILE", help=f"the password of --{option}"
-            )
-        if people:
-            parser.add_argument("--reason", default="", metavar="TEXT", help="why; it goes into the audit log")
-        parser.set_defaults(run=_answering(f"{self._name} {name}", work, self._world))
+        _complete(parser, f"{self._name} {name}", work, self._world, configured, people, needed)
         return parser
+
+
+def command(
+    subparsers: Any, name: str, work: Command, about: str, world: World, *, people: int
+) -> argparse.ArgumentParser:
+    """A command without sub-commands, at which people sign in as at those of a group."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=about)
+    _complete(parser, name, work, world, True, people, True)
+    return parser
+
+
+def _complete(
+    parser: argparse.ArgumentParser,
+    name: str,
+    work: Command,
+    world: World,
+    configured: bool,
+    people: int,
+    needed: bool,
+) -> None:
+    if configured:
+        parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings, a TOML file")
+    for option, which in (("as", "who does it"), ("with", "the second person"))[:people]:
+        parser.add_argument(
+            f"--{option}",
+            dest=f"{option}_login",
+            metavar="LOGIN",
+            required=needed and option == "as",
+            help=f"{which}: an operator, whose password is asked for",
+        )
+        password = "--password-file" if option == "as" else "--with-password-file"
+        parser.add_argument(
+            password, dest=f"{option}_password", type=Path, metavar="FILE", help=f"the password of --{option}"
+        )
+    if people:
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why; it goes into the audit log")
+    parser.set_defaults(run=_answering(name, work, world))
 
 
 def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Namespace], int]:
@@ -89,7 +111,7 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     def run(options: argparse.Namespace) -> int:
         try:
             return work(Session(options, name, world))
-        except (OperatorRefused, CustodyRefused, ChainBroken) as error:
+        except (OperatorRefused, CustodyRefused, StationRefused, ChainBroken) as error:
             sys.stderr.write(f"prepaid {name}: {error}\n")
             return NO
         except (Unusable, StsError, SettingsFaults, DatabaseVersion) as error:
@@ -116,7 +138,7 @@ class Books:
     """The open database, with the people who signed in."""
 
     def __init__(self, store: Store, first: Operator | None, second: Operator | None, origin: Origin) -> None:
-        self._store = store
+        self.store = store
         self.second = second
         self.origin = origin
         self._first = first
@@ -134,11 +156,11 @@ class Books:
 
     async def read(self, function: Callable[[Any], _T]) -> _T:
         """What a function of a reading connection gives."""
-        return await self._store.read(function)
+        return await self.store.read(function)
 
     async def write(self, function: Callable[[Any], _T]) -> _T:
         """What a function of a transaction gives, after its commit."""
-        return await self._store.transact(function)
+        return await self.store.transact(function)
 
     async def key(self, text: str) -> KeyId:
         """The key written like this, in full or as far as it is the only one."""
@@ -224,7 +246,7 @@ class Session:
             )
             try:
                 return await work(Books(store, first, second, origin))
-            except (OperatorRefused, CustodyRefused, KeyFileRefused) as refusal:
+            except (OperatorRefused, CustodyRefused, StationRefused, KeyFileRefused) as refusal:
                 if first is not None:
                     fault = refusal.kind if isinstance(refusal, KeyFileRefused) else refusal.fault
                     about = " ".join(listed(getattr(self.options, "key", None)) or [self._deed])

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from config.settings import Pkcs11Settings, Settings, StsSettings
 from config.settings import PrismSettings as PrismSection
+from gateway import custody
 from gateway.unlock import records_of
+from ledger import vendingkeys
+from ledger.store import Store
 from sts.errors import Fault, StsError
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import Limits, Member, ModulePool
@@ -61,6 +64,12 @@ def load_module(settings: Settings, chosen: Chosen = list) -> SecurityModule:
     if software.status().keys:
         members.append(Member(software, Limits(at_once_max=8, waiting_max=1000), repeats_exactly=True))
     return ModulePool(members)
+
+
+async def from_books(settings: Settings, store: Store, told: Callable[[str], None]) -> SecurityModule:
+    """`load_module` with the keys that the books say are in use; a sentence is `told` for each that is left out."""
+    rows = await store.read(vendingkeys.report)
+    return load_module(settings, custody.chooser(rows, told))
 
 
 def _limits(section: Pkcs11Settings | PrismSection, at_once_max: int) -> Limits:

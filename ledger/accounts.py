@@ -46,6 +46,7 @@ CHART: Final[dict[str, Kind]] = {
     "fee":        Kind(Side.CREDIT, False, "revenue of channel fees"),
     "commission": Kind(Side.CREDIT, False, "commission owed to stations"),
     "expense":    Kind(Side.DEBIT,  False, "cost of commissions"),
+    "overshort":  Kind(Side.DEBIT,  False, "cash that shifts counted too little of, or too much"),
     "opening":    Kind(Side.CREDIT, False, "the other side of balances brought in at the start"),
 }
 # fmt: on

@@ -14,8 +14,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from ledger import tables
+from ledger import counter, tables
 from ledger.sql import Insert, Read, Row, Update
+from ledger.stations_tables import commission_scheme
 from ledger.unit import (
     Balance,
     DebtRow,
@@ -88,11 +89,11 @@ READ_REQUESTS = Read(
     {"r": tables.request}, "r.idem_key r.id r.fingerprint", "FROM request r WHERE r.idem_key {in0:text}"
 )
 READ_PHONES = Read(
-    {"f": tables.phone, "c": tables.customer, "n": tables.station},
+    {"f": tables.phone, "c": tables.customer, "n": tables.station, "k": commission_scheme},
     "f.msisdn f.language f.notices_stopped_at f.customer_id c.language c.wallet_id"
-    " f.station_id n.code n.account_id n.commission_percent n.supply_groups",
+    " f.station_id n.code n.account_id n.commission_percent n.supply_groups n.state n.channels k.rules",
     "FROM phone f LEFT JOIN customer c ON c.id = f.customer_id LEFT JOIN station n ON n.id = f.station_id "
-    "WHERE f.msisdn {in0:text}",
+    "LEFT JOIN commission_scheme k ON k.code = n.commission_scheme WHERE f.msisdn {in0:text}",
 )
 READ_BALANCES = Read(
     {"b": tables.limited_balance},
@@ -139,6 +140,7 @@ INSERTS = {
         tables.hold,
         tables.outbox,
         tables.phone,
+        counter.COUNTER_SALE,
     )
 }
 
@@ -272,6 +274,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     msisdns = _unique([*need.phones, *(purchase.sender for purchase in unit.purchases.values())])
     if msisdns:
         unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
+    yield from counter.fill(unit, need)
     wanted = _unique([*need.purchases, *(purchase.id for purchase in unit.last_purchases.values())])
     if wanted:
         several_tokens: dict[UUID, list[TokenRow]] = {}
@@ -346,6 +349,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
         if (limit := unit.key_limits[name]) != read
     ]:
         yield COUNT_KEY, sorted(counted)
+    yield from counter.writes(unit)
     moved = [
         (account, balance.posted_minor - read.posted_minor, balance.pending_minor - read.pending_minor)
         for account, read in unit.balances_read.items()

@@ -62,6 +62,21 @@ def opening(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
     return balanced([(account, amount_minor), (id_of("opening:balances"), -amount_minor)])
 
 
+def deposit(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Money that a station paid into the bank: into its float, or off what it owes."""
+    return balanced([(id_of("clearing:bank"), -amount_minor), (account, amount_minor)])
+
+
+def commission_paid(commission: UUID, account: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Commission that was owed to a station: into its float, or off what it owes."""
+    return balanced([(commission, -amount_minor), (account, amount_minor)])
+
+
+def cash_difference(account: UUID, overshort: UUID, difference_minor: int) -> tuple[Posting, ...]:
+    """What a shift had too much (positive) or too little of: the station holds more, or less, than its sales say."""
+    return balanced([(account, -difference_minor), (overshort, difference_minor)])
+
+
 def reversed_of(postings: Iterable[Posting]) -> tuple[Posting, ...]:
     """The postings that undo these."""
     return balanced((account, -amount) for account, amount in postings)

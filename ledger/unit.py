@@ -36,11 +36,15 @@ class Need:
     since: UUID | None = None  # the meters' purchases later than this id
     accounts: list[UUID] = field(default_factory=list)  # limited accounts
     transactions: list[UUID] = field(default_factory=list)  # with their postings, to be reversed
+    sellers: list[tuple[str, str]] = field(default_factory=list)  # operators at a counter: login, local day
 
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A phone and who pays for what it asks: its customer's wallet or its station's account."""
+    """A phone and who pays for what it asks: its customer's wallet or its station's account.
+
+    An operator at a counter stands among the phones too, by "login@station", with the station as payer.
+    """
 
     msisdn: str
     language: str | None
@@ -53,6 +57,60 @@ class Phone:
     station_account_id: UUID | None
     commission_percent: str | None
     supply_groups: str | None
+    station_state: str | None = None
+    station_channels: str | None = None
+    commission_rules: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """What holds for an operator at a counter beside the station's own rules. None: no limit of this kind."""
+
+    login: str
+    is_disabled: bool
+    shift_required: bool
+    per_sale_minor: int | None
+    per_shift_minor: int | None
+    per_day_minor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """An operator's open shift, with what its sales have come to so far, by tender."""
+
+    id: UUID
+    login: str
+    station_id: UUID
+    sold_count: int
+    sold_minor: int
+    sold_cash_minor: int
+    sold_card_minor: int
+    sold_cheque_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class SellerDay:
+    """What an operator has sold on one local day."""
+
+    login: str
+    day: str
+    sold_count: int
+    sold_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSale:
+    """A purchase that was asked for at a counter: by whom, in which shift, and what the customer gave."""
+
+    purchase_id: UUID
+    login: str
+    station: str
+    shift_id: UUID | None
+    seq: int
+    day: str
+    cash_minor: int
+    card_minor: int
+    cheque_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +323,11 @@ class Unit:
         self.key_limits_read: dict[KeyName, KeyLimit] = {}
         self.postings: dict[UUID, tuple[tuple[UUID, int], ...]] = {}  # by transaction
         self.reversals: dict[UUID, UUID] = {}  # transaction -> the one that reverses it
+        self.sellers: dict[str, Seller] = {}  # by login
+        self.shifts: dict[str, Shift] = {}  # those that are open, by login
+        self.seller_days: dict[tuple[str, str], SellerDay] = {}
+        self.seller_days_read: frozenset[tuple[str, str]] = frozenset()
+        self.counter_sales: dict[UUID, CounterSale] = {}  # by purchase
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}
