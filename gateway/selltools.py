@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from channels.contract import NotStored
@@ -21,7 +22,13 @@ from sts.numbers import check_drn
 IN_PROGRESS: Final = 4
 """Exit code of a sale that is stored and not decided yet: ask again."""
 
-_CODES: Final = {Outcome.SOLD: WELL, Outcome.REFUSED: NO, Outcome.IN_PROGRESS: IN_PROGRESS}
+_CODES: Final = {
+    Outcome.SOLD: WELL,
+    Outcome.REFUSED: NO,
+    Outcome.DIFFERS: NO,
+    Outcome.IN_PROGRESS: IN_PROGRESS,
+}
+_NUMBERS_TRIED: Final = 5
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,99}")
 _TENDERS: Final = ("cash", "card", "cheque")
 
@@ -120,14 +127,22 @@ async def _one(books: Books, terminal: Till, sale: CounterSale, sequence: int | 
     """One sale under its key: station, shift and number, or the one that was given."""
     login = sale.login
     shift = await books.read(lambda connection: shifts.open_of(connection, login))
-    if sequence is None:
-        shift_id = shift.id if shift is not None else None
-        sequence = await books.read(lambda connection: counter_sales.next_sequence(connection, login, shift_id))
+    shift_id = shift.id if shift is not None else None
     if key is not None and not _REFERENCE.fullmatch(key):
         raise Unusable("--key: 1 to 100 letters, digits, dots, dashes, slashes and underscores expected")
-    reference = f"{sale.station}/{key or f'{shift.code if shift is not None else login}/{sequence}'}"
-    numbered = CounterSale(sale.drn, sale.amount_minor, sale.nth, login, sale.station, sequence, *sale.tenders)
-    return await terminal.sell(numbered, reference)
+    tried = 0
+    while True:
+        number = sequence
+        if number is None:
+            read = partial(counter_sales.next_sequence, login=login, shift_id=shift_id)
+            number = await books.read(read) + tried
+        reference = f"{sale.station}/{key or f'{shift.code if shift is not None else login}/{number}'}"
+        numbered = CounterSale(sale.drn, sale.amount_minor, sale.nth, login, sale.station, number, *sale.tenders)
+        printed = await terminal.sell(numbered, reference)
+        tried += 1
+        # Another terminal of the same operator took the number at this moment: the next one is as good.
+        if printed.outcome is not Outcome.DIFFERS or sequence is not None or key or tried >= _NUMBERS_TRIED:
+            return printed
 
 
 async def _again(books: Books, terminal: Till, wanted: str) -> Printed:

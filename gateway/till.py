@@ -48,6 +48,7 @@ class Outcome(Enum):
 
     SOLD = "sold"
     REFUSED = "refused"
+    DIFFERS = "differs"  # its reference was used for another sale
     IN_PROGRESS = "in progress"
 
 
@@ -100,7 +101,7 @@ class Till:
         assert found is not None, "the desk has stored it"
         if found.fingerprint != inbound.fingerprint:
             text = self._text(Message("duplicate_differs", {}), self.shop.settings.utility.default_language)
-            return Printed(Outcome.REFUSED, text)
+            return Printed(Outcome.DIFFERS, text)
         return await self._print(found, reference, {"amount_minor": sale.amount_minor, "drn": sale.drn})
 
     async def again(self, reference: str) -> Printed | None:
