@@ -138,6 +138,7 @@ class Stations(RuleBasedStateMachine):
 
     # --- rules ---
 
+    @precondition(lambda self: len(self.model.sold_minor) < 2)
     @rule(station=st.sampled_from(list(STATIONS)), float_minor=st.sampled_from([0, 50_000]))
     def open_shift(self, station: str, float_minor: int) -> None:
         who, shift_id = STATIONS[station][1], self.world.new_id()
@@ -174,8 +175,8 @@ class Stations(RuleBasedStateMachine):
                 self.model.sold_minor[code] += amount_minor - card
 
     @precondition(lambda self: self.model.sold_minor)
-    @rule(data=st.data(), difference=st.sampled_from([0, 0, -5_000, 7_000]))
-    def close_shift(self, data: st.DataObject, difference: int) -> None:
+    @rule(data=st.data(), difference=st.sampled_from([-5_000, 7_000, 0]), goes_on=st.booleans())
+    def close_shift(self, data: st.DataObject, difference: int, goes_on: bool) -> None:
         code = data.draw(st.sampled_from(sorted(self.model.sold_minor)))
         found = self.do(lambda c, origin: shifts.known(c, code))
         cash_minor = max(0, found.float_minor + found.sold_cash_minor + difference)
@@ -186,11 +187,15 @@ class Stations(RuleBasedStateMachine):
         sold = self.model.sold_minor.pop(code)
         self.model.takings_minor[code] = cash_minor - found.float_minor + found.sold_cheque_minor
         self.model.counted_minor[code] = self.model.takings_minor[code] - sold
+        if goes_on:
+            self._acknowledge(code)
 
     @precondition(lambda self: self.model.counted_minor)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
-        code = data.draw(st.sampled_from(sorted(self.model.counted_minor)))
+        self._acknowledge(data.draw(st.sampled_from(sorted(self.model.counted_minor))))
+
+    def _acknowledge(self, code: str) -> None:
         txn_id, difference = self.world.new_id(), self.model.counted_minor[code]
         work = lambda c, origin: shifts.acknowledge(c, code, txn_id, DAY, "KES", by=MAX, origin=origin)  # noqa: E731
         on_credit = code.startswith(ANN.login)
@@ -203,6 +208,7 @@ class Stations(RuleBasedStateMachine):
             self.model.balance_minor["ST001"] -= difference
             self.model.over_minor += difference
 
+    @precondition(lambda self: len(self.model.entered) < 2)
     @rule(station=st.sampled_from(list(STATIONS)), amount=st.integers(1, 200_000), slip=st.integers(1, 4))
     def enter_deposit(self, station: str, amount: int, slip: int) -> None:
         new = self.new()
@@ -216,7 +222,7 @@ class Stations(RuleBasedStateMachine):
             self.model.entered[new.code] = station, amount
 
     @precondition(lambda self: self.model.entered)
-    @rule(data=st.data(), is_right=st.booleans())
+    @rule(data=st.data(), is_right=st.sampled_from([True, True, False]))
     def decide(self, data: st.DataObject, is_right: bool) -> None:
         code = data.draw(st.sampled_from(sorted(self.model.entered)))
         txn_id = self.world.new_id()
@@ -248,8 +254,8 @@ class Stations(RuleBasedStateMachine):
         self._reopen(code)
 
     @precondition(lambda self: self.model.takings_minor)
-    @rule(data=st.data())
-    def open_batch(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), goes_on=st.booleans())
+    def open_batch(self, data: st.DataObject, goes_on: bool) -> None:
         code = data.draw(st.sampled_from(sorted(self.model.takings_minor)))
         new, station = self.new(), "ST001" if code.startswith(ANN.login) else "ST002"
         work = lambda c, origin: deposits.open_batch(c, new, station, [code], by=ZOE, origin=origin)  # noqa: E731
@@ -259,6 +265,8 @@ class Stations(RuleBasedStateMachine):
         elif not self._batch_of(code):
             self.do(work)
             self.model.batches[new.code] = [code]
+            if goes_on:
+                self._bank(new.code)
 
     def _batch_of(self, code: str) -> list[str]:
         batches = self.do(lambda c, origin: deposits.batches(c))
@@ -267,7 +275,9 @@ class Stations(RuleBasedStateMachine):
     @precondition(lambda self: self.model.batches)
     @rule(data=st.data())
     def bank(self, data: st.DataObject) -> None:
-        code = data.draw(st.sampled_from(sorted(self.model.batches)))
+        self._bank(data.draw(st.sampled_from(sorted(self.model.batches))))
+
+    def _bank(self, code: str) -> None:
         new, amount = self.new(), sum(self.model.takings_minor[each] for each in self.model.batches[code])
         if amount <= 0:
             return
@@ -306,7 +316,7 @@ class Stations(RuleBasedStateMachine):
             self.do(look)
 
 
-Stations.TestCase.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+Stations.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 test_any_order_of_deposits_sales_shifts_and_banking_keeps_the_books = Stations.TestCase
 
 
