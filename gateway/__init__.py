@@ -15,6 +15,8 @@ keyfile     writes the sealed key file
 custody     which vending keys may be used, and deeds that change key store and books
 keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
 metertools      `prepaid meters`
+till, selltools     `prepaid sell`: a terminal at a station's counter
+stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
 moduletools     `prepaid modules`, `prepaid simulate`
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need
