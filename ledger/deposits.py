@@ -19,7 +19,7 @@ from ledger import audit, entries, stations, tables
 from ledger.audit import Origin
 from ledger.books import AlreadyReversed, Overdrawn
 from ledger.direct import Post, Reverse, carry_out, lock_balance
-from ledger.operators import Operator, Role, require_other, require_role
+from ledger.operators import Operator, OperatorFault, OperatorRefused, Role, require_other, require_role
 from ledger.records import insert_new
 from ledger.stations import AMOUNT_MAX_MINOR, StationFault, StationRefused
 from ledger.stations_tables import banking_batch, deposit, shift
@@ -170,11 +170,16 @@ def approve(
 ) -> Deposit:
     """Post a deposit to its station, and confirm the banking batch it belongs to. By FINANCE or SUPERVISOR.
 
-    Whoever entered it does not approve it, whatever the roles. Refuses UNKNOWN, STATE, SAME_PERSON.
+    Whoever entered it does not approve it, whatever the roles, nor does anybody of the station that is to have the
+    money. Refuses UNKNOWN, STATE, SAME_PERSON, ROLE_MISSING.
     """
     require_role(by, *_DECIDES)
     found = known(connection, code, lock=True)
     require_other(found.entered_by, by.login, f"deposit {code}")
+    if by.station == found.station:
+        raise OperatorRefused(
+            OperatorFault.ROLE_MISSING, f"{by.login} belongs to station {by.station}, whose deposits others approve"
+        )
     _require_state(found, ENTERED)
     station = stations.known(connection, found.station)
     stations.post(

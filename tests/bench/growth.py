@@ -29,7 +29,7 @@ from gateway.purchase import State
 from gateway.vend import Shop
 from gateway.world import RealWorld, uuid7
 from ledger import tables
-from ledger.sql import Insert, Row
+from ledger.sql import Insert, Row, convert_row
 from ledger.store import open_store
 from sts.modules.software import SoftwareModule
 from tests.simulation import utility
@@ -168,32 +168,26 @@ class Growing:
             yield new
 
     async def _write(self, table: sa.Table, rows: Iterator[Values]) -> None:
-        while chunk := [tuple(row.values()) for row in islice(rows, _CHUNK)]:
-            if self.url.startswith("sqlite"):
+        chunks = iter(lambda: [tuple(row.values()) for row in islice(rows, _CHUNK)], [])
+        if self.url.startswith("sqlite"):
+            for chunk in chunks:
                 await asyncio.to_thread(self._write_sqlite, table, chunk)
-            else:
-                connection = await asyncpg.connect(self.url)
+            return
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute("SET session_replication_role = replica")  # no look-ups of foreign keys
+            for chunk in chunks:
                 await connection.copy_records_to_table(table.name, records=chunk, columns=list(table.c.keys()))
-                await connection.close()
+        finally:
+            await connection.close()
 
     def _write_sqlite(self, table: sa.Table, rows: list[Row]) -> None:
         insert = Insert(table)
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous=OFF")  # only for what is generated
             connection.execute("BEGIN IMMEDIATE")
-            ready = (
-                tuple(
-                    {index: convert for index, convert in insert.converts}.get(n, _same)(value)
-                    for n, value in enumerate(row)
-                )
-                for row in rows
-            )
-            connection.executemany(insert.sqlite, ready)
+            connection.executemany(insert.sqlite, (convert_row(insert.converts, row) for row in rows))
             connection.execute("COMMIT")
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _id(kind: int, number: int) -> UUID:

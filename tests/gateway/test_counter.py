@@ -153,6 +153,9 @@ def test_a_slip_is_taken_once_and_a_wrong_one_is_refused_or_reversed(desk: Termi
     desk.no(f"deposits approve {code} --as fin.zoe", "is REFUSED")
     desk.well(f"deposits enter ST002 --as ag.njeri {slip} 900")
     code = desk.well("deposits list --as fin.zoe --state ENTERED").split()[1]
+    desk.well("deposits enter ST001 --as op.ann --bank KCB --slip 9 --paid-on 2026-06-04 --amount 7")
+    own = desk.well("deposits list --as fin.zoe --station ST001").split()[1]
+    desk.no(f"deposits approve {own} --as op.ben", "whose deposits others approve")
     desk.well(f"deposits approve {code} --as fin.zoe")
     assert desk.balance("float:ST002") == 2_590_000
     desk.no(f"deposits reverse {code} --as fin.zoe", "a second person")

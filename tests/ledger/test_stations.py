@@ -6,6 +6,7 @@ Then what schemes earn, by table, and the rules that a person at a terminal cann
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import shutil
 import tempfile
@@ -60,6 +61,7 @@ def _base() -> Path:
     """A utility with its people, made once and copied for each history."""
     if not _made:
         folder = Path(tempfile.mkdtemp(prefix="prepaid-stations-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "base.db"
 
         async def make() -> None:
@@ -343,6 +345,7 @@ def test_a_scheme_earns_what_is_worked_by_hand(day: date, amount: int, units: in
     assert earned_minor(SCHEME, "9", day, amount_minor=amount, units_tenths=units, debts_minor=debts) == earned
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9), st.decimals(0, 100, places=4).filter(lambda p: p == 0 or p >= 1))
 def test_a_single_percentage_is_rule_13_to_the_minor_unit(amount: int, percent: Any) -> None:
     text = f"{percent.normalize():f}"
