@@ -18,12 +18,15 @@ from config.settings import LogSettings, Settings
 from gateway import (
     app,
     check,
+    customertools,
+    debttools,
     deposittools,
     keytools,
     logs,
     meterdesk,
     metertools,
     moduletools,
+    pointtools,
     selltools,
     shifttools,
     stationtools,
@@ -118,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
     )
+    customertools.add_commands(commands)
+    pointtools.add_commands(commands)
     metertools.add_commands(commands)
+    debttools.add_commands(commands)
     moduletools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)

@@ -13,7 +13,11 @@ stations, commissions, deposits, shifts   stations and agents, what they earn, p
 selling, counter, counter_sales   what a sale is held to; counter sales in a batch, and as stored
 outbox, purchases     replies owed; purchases that wait
 records, openings     customers, stations, meters, debts as first loaded; balances they bring
-meters                a meter for those who look after it
+meters                a meter for those who look after it; its key changes
+meterlife, metermoves     a meter's statuses as a table; what is done to meters, from the stock to the scrap
+changes               what changes of records share: who, refusals, locks, audit
+customers, service_points, debts     records that staff change one by one; their SQL history: record_tables
+overview              all about one customer
 audit, operators, vendingkeys   who did what; who may; vending keys without their bytes
 trouble               what a database error means, in our words
 trial_balance         the books as a whole, and the rules they keep

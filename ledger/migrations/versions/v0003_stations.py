@@ -8,8 +8,8 @@ from alembic import op
 from ledger.columns import Id, Instant
 from ledger.migrations.rules import keep_for_ever
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
