@@ -10,6 +10,9 @@ tables, schema, migrations   all SQL tables; their version and history
 unit                  one batch in memory: what was read, what will be written
 batch, sql            its statements, set by set, for both databases
 books                 reserve, post, release, reverse: the only writer of entries
+direct                a deed of money inside an operator's transaction
+stations, commissions, deposits, shifts   stations and agents, what they earn, pay in and count
+selling, counter, counter_sales   what a sale is held to; counter sales in a batch, and as stored
 outbox, purchases     replies owed; purchases that wait
 records, openings     customers, stations, meters, debts as first loaded; balances they bring
 meters                a meter for those who look after it; its key changes
