@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from ledger import tables
+from ledger import sms_tables, tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.unit import (
     Balance,
@@ -139,6 +139,7 @@ INSERTS = {
         tables.hold,
         tables.outbox,
         tables.phone,
+        sms_tables.sms_sent,
     )
 }
 
