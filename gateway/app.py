@@ -13,7 +13,7 @@ from channels import wording
 from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.smpp.link import Link
-from channels.smpp.session import LinkSettings
+from channels.smpp.settings import LinkSettings
 from channels.smpp.text import Alphabet
 from channels.sms import SmsChannel
 from config import languages

@@ -158,8 +158,8 @@ def slots(connection: sa.Connection, now: datetime) -> list[Slot]:
 
 def wishes(connection: sa.Connection) -> dict[str, LinkState]:
     """What is wanted of each link that anybody ever said something about."""
-    rows = connection.execute(sa.select(sms_link)).mappings()
-    return {row["link"]: LinkState(row["link"], Wish(row["state"]), *list(row.values())[2:]) for row in rows}
+    rows = connection.execute(sa.select(sms_link)).all()
+    return {row.link: LinkState(row.link, Wish(row.state), row.set_by, row.set_at, row.reason) for row in rows}
 
 
 def set_wish(connection: sa.Connection, link: str, wish: Wish, origin: Origin) -> Wish:

@@ -7,7 +7,7 @@ marks their reply (`ledger/outbox.py`), many in one statement.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -309,7 +309,7 @@ def of_receipt(connection: sa.Connection, receipt: str) -> list[Letter]:
     ids = [row[0] for row in rows]
     for row in connection.execute(sa.select(sms_sent).where(s.outbox_id.in_(ids)).order_by(s.id)):
         sent.setdefault(row.outbox_id, []).append(SentRow(*row))
-    return [Letter(*row, sent=sent.get(row[0], [])) for row in rows]
+    return [replace(Letter(*row), sent=sent.get(row[0], [])) for row in rows]
 
 
 def _letter_columns() -> list[sa.ColumnElement[Any]]:

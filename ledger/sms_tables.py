@@ -27,7 +27,7 @@ sms_link = table(
     text_("reason"),
 )
 
-# --- in: parts of long messages, acknowledged and not yet a whole ------------------------------------------------------
+# --- in: parts of long messages, acknowledged and not yet a whole -----------------------------------------------------
 
 sms_assembly = table(
     "sms_assembly",
@@ -53,7 +53,7 @@ sms_part = table(
     text_("reference"),  # what a repeat would carry again; empty: nothing
 )
 
-# --- out: what a message centre has taken, and what it said of it later ------------------------------------------------
+# --- out: what a message centre has taken, and what it said of it later -----------------------------------------------
 
 sms_sent = table(
     "sms_sent",

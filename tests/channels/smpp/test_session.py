@@ -15,24 +15,23 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from channels.smpp import codes
-from channels.smpp.framing import Framer, read_header
-from channels.smpp.pdu import Bare, Bind, BindResp, DataSm, DeliverSm, MessageResp, Outbind, SubmitSm, decode
-from channels.smpp.session import (
-    TABLE,
+from channels.smpp.events import (
     BindRefused,
     Bound,
     Closed,
     Event,
-    LinkSettings,
+    LateAnswer,
     MessageIn,
-    NotAllowed,
     ReceiptIn,
     Role,
-    Session,
     State,
     SubmitAnswered,
     SubmitUnanswered,
 )
+from channels.smpp.framing import Framer, read_header
+from channels.smpp.pdu import Bare, Bind, BindResp, DataSm, DeliverSm, MessageResp, Outbind, SubmitSm, decode
+from channels.smpp.session import TABLE, NotAllowed, Session
+from channels.smpp.settings import LinkSettings
 
 SETTINGS = LinkSettings("test", "localhost", 2775, "me", "secret", window=3, max_unanswered=4)
 
