@@ -93,6 +93,7 @@ class Sent:
     outcome: Outcome
     detail: str = ""
     parts: tuple[SentPart, ...] = ()
+    is_tried: bool = True  # False: there was no way to try, which does not count as an attempt
 
 
 class NotStored(Exception):

@@ -29,6 +29,7 @@ from config.settings import (
     DeliverySettings,
     GatewaySettings,
     HttpSettings,
+    LinksSettings,
     LogSettings,
     Pkcs11Settings,
     PrismSettings,
@@ -52,6 +53,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "database": DatabaseSettings,
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,
+    "links": LinksSettings,
     "sts": StsSettings,
     "http": HttpSettings,
     "log": LogSettings,
@@ -446,6 +448,9 @@ class _Reader:
             self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
 
     def check_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        if values.get("receipts_by_text") and values.get("receipts") is False:
+            given = table.get("receipts_by_text")
+            self.fault(f"{where}.receipts_by_text", given, "false, since receipts is false", "true")
         if values.get("tls_ca_file") and values.get("tls") is False:
             self.fault(f"{where}.tls", table.get("tls"), "true, since tls_ca_file is set", "false")
 

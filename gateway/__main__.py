@@ -1,4 +1,4 @@
-"""The command line: `prepaid serve | migrate | check | load | keys | demo`."""
+"""The command line: `prepaid serve | migrate | check | load | keys | sms | demo`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, keytools, logs, meterdesk, metertools, moduletools, tokentools
+from gateway import app, check, keytools, logs, meterdesk, metertools, moduletools, smstools, tokentools
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     metertools.add_commands(commands)
     moduletools.add_commands(commands)
+    smstools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

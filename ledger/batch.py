@@ -207,6 +207,15 @@ POSTPONE_OUTBOX = Update(
     "outbox.state = 'OWED'",
     loose=True,
 )
+# The same where nothing was tried.
+HOLD_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "lease_until detail",
+    "lease_until = {lease_until}, detail = {detail}",
+    "outbox.state = 'OWED'",
+    loose=True,
+)
 # What a confirmed reply does to its purchase: REPLY_CONFIRMED in the table of purchase states (a test compares).
 CONFIRM_PURCHASE = Update(
     tables.purchase,

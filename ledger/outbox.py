@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import tables
-from ledger.batch import CONFIRM_PURCHASE, END_OUTBOX, POSTPONE_OUTBOX
+from ledger.batch import CONFIRM_PURCHASE, END_OUTBOX, HOLD_OUTBOX, POSTPONE_OUTBOX
 from ledger.sms import SentRow
 from ledger.sms_tables import sms_sent
 from ledger.unit import Need, OutboxRow, Unit
@@ -45,17 +45,18 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """A reply could not be sent now; its lease runs until it shall be tried again."""
+    """A reply could not be sent now; its lease runs until it shall be tried again. Counted unless it was not tried."""
 
     outbox_id: UUID
     lease_until: datetime
     detail: str
+    is_tried: bool = True
 
     def need(self, need: Need) -> None:
         pass  # the marks stand by themselves
 
     def decide(self, unit: Unit) -> None:
-        unit.update(POSTPONE_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
+        unit.update(POSTPONE_OUTBOX if self.is_tried else HOLD_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
 
 
 def release(connection: sa.Connection, *, owner: str, now: datetime) -> int:

@@ -14,7 +14,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
@@ -142,7 +142,8 @@ class _Waiting:
     done: asyncio.Future[SubmitResult]
     on_late: Callable[[SubmitResult], None] | None = None
     attempts: int = 0
-    sent_at: float = field(default=0.0)
+    sent_at: float = 0.0
+    came_at: float = 0.0
 
 
 class Link:
@@ -315,7 +316,8 @@ class Link:
             return self._count(SubmitResult(Outcome.LATER, "link down"))
         if len(self._waiting) >= self.settings.max_queued:
             return self._count(SubmitResult(Outcome.LATER, "too many waiting"))
-        waiting = _Waiting(message, asyncio.get_running_loop().create_future(), on_late)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(message, loop.create_future(), on_late, came_at=loop.time())
         self._waiting.append(waiting)
         self.pump()
         return self._count(await waiting.done)
@@ -352,6 +354,10 @@ class Link:
                 break
             waiting = self._waiting.popleft()
             if waiting.done.done():  # whoever waited has gone
+                continue
+            if now - waiting.came_at > self.settings.queued_s:
+                # Whoever owns it may soon be somebody else: it must not go out from here any more.
+                waiting.done.set_result(SubmitResult(Outcome.LATER, "waited too long"))
                 continue
             waiting.attempts += 1
             waiting.sent_at = now

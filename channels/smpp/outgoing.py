@@ -53,7 +53,7 @@ class Outgoing:
         TAKEN only if every part was taken; NEVER if one was refused for good. A repeat of the same reply carries
         the same part reference, so that a phone joins the parts of both instead of showing a torso twice.
         """
-        said = Sent(Outcome.LATER, "no link is up")
+        said = Sent(Outcome.LATER, "no link is up", is_tried=False)
         for link in routes(self._links, reply.peer, reply.recipient)[:_LINKS_AT_ONCE]:
             alphabet = link.settings.default_alphabet
             try:

@@ -51,7 +51,6 @@ class Receipt:
     """
 
     kind: str
-    about: str = ""
     message_id: str | None = None
     state: str | None = None
     error: str | None = None
@@ -59,6 +58,7 @@ class Receipt:
     delivered_parts: str | None = None
     submit_date: str | None = None
     done_date: str | None = None
+    about: str = ""
 
 
 def is_receipt(message: ShortMessage | DataSm) -> bool:
@@ -85,7 +85,6 @@ def read_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GS
     error = find_tlv(message.tlvs, TLV_NETWORK_ERROR_CODE)
     return Receipt(
         kind=KINDS.get(message.esm_class & TYPE_BITS, "unknown" if message.esm_class & TYPE_BITS else "receipt"),
-        about=message.source_addr,
         message_id=message_id.rstrip(b"\0").decode("latin-1") if message_id else fields.get("id"),
         state=STATES.get(state[-1], str(state[-1])) if state else fields.get("stat"),
         error=fields.get("err") or (error.hex() if error else None),
@@ -93,4 +92,5 @@ def read_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GS
         delivered_parts=fields.get("dlvrd"),
         submit_date=fields.get("submit date"),
         done_date=fields.get("done date"),
+        about=message.source_addr,
     )

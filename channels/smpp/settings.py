@@ -22,7 +22,8 @@ class LinkSettings:
     which the peer is asked; keep it under the idle limit of a VPN; 0 for never. `inactivity_s`: silence after which
     the session is given up; 0 for never. `reference_tlv`: where this message centre puts its own message id on
     deliver_sm, None for nowhere. `max_unanswered`: messages held while they are stored; further ones are told to
-    come later. `max_queued`: replies that wait for the window. `verdicts`: command_status values that mean
+    come later. `max_queued`: replies that wait for the window,
+    each for at most `queued_s`. `verdicts`: command_status values that mean
     something else here. `rate_per_s`: submit_sm a second at most, each part of a long text counted; 0 for no limit.
     `validity_s`: for so long the message centre tries to deliver, 0 for as long as it likes. `prefixes`: the beginnings
     of the phone numbers that this link serves; none for all. `message_ids`: how ids in receipts are to those in
@@ -56,6 +57,7 @@ class LinkSettings:
     reference_tlv: int | None = TLV_RECEIPTED_MESSAGE_ID
     max_unanswered: int = 1000
     max_queued: int = 10_000
+    queued_s: float = 60.0
     registered_delivery: int = 0
     centre: str = ""
     rate_per_s: float = 0.0

@@ -125,7 +125,7 @@ CONFORMANCE = [
     # Messages, 4.6 and 4.7: held back when bound, refused for the state when not.
     (B, DELIVER,                                      [],                               ["MessageIn"], B),
     (B, DATA,                                         [],                               ["MessageIn"], B),
-    (B, RECEIPT,                                      [("deliver_sm_resp", 0, 5)],      ["ReceiptIn"], B),
+    (B, RECEIPT,                                      [],                               ["ReceiptIn"], B),
     (O, DELIVER,                                      [("deliver_sm_resp", BADSTATE, 5)],["Noted"], O),
     (N, DELIVER,                                      [("deliver_sm_resp", BADSTATE, 5)],["Noted"], N),
     (N, DATA,                                         [("data_sm_resp", BADSTATE, 5)],  ["Noted"], N),
@@ -473,7 +473,9 @@ def test_a_submit_without_response_is_given_back_and_its_room_too() -> None:
     assert session.next_deadline() == 60.0
     assert session.tick(60.0) == [SubmitUnanswered(2, "no response in time")]
     assert session.submits_outstanding == 1 and session.can_submit and session.state is State.BOUND
-    assert kinds(session.receive(MessageResp(codes.SUBMIT_SM_RESP, 2, 0, "late").encode(), 61.0)) == ["Noted"]
+    late = MessageResp(codes.SUBMIT_SM_RESP, 2, 0, "late").encode()
+    assert session.receive(late, 61.0) == [LateAnswer(2, 0, "late")]
+    assert kinds(session.receive(late, 61.0)) == ["Noted"], "answered twice"
 
 
 # ------------------------------------------------------------------------------------------------ leaving
