@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.load import load
+from gateway import simulatetools
 from gateway.modules import load_module, load_software, load_tables
 from gateway.world import RealWorld
 from sts.modules.contract import ModuleStatus
@@ -46,6 +47,7 @@ def add_commands(subparsers: Any) -> None:
     prism.add_argument("--silent", action="store_true", help="take calls and never answer")
     prism.add_argument("--out-of-service", action="store_true")
     prism.set_defaults(run=_simulate_prism)
+    simulatetools.add_centre(which)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -118,8 +118,8 @@ def _show(session: Session) -> int:
         say(_line(letter))
         for row in letter.sent:
             came = f"{row.state} {minute(row.state_at)}" if row.state and row.state_at else "no receipt yet"
-            error = f", error {row.error}" if row.error else ""
-            say(f"    part {row.part} of {row.parts} by {row.link}, message id {row.message_id}: {came}{error}")
+            why = f", error {row.error}" if row.error else ""
+            say(f"    part {row.part} of {row.parts} by {row.link}, message id {row.message_id}: {came}{why}")
         if letter.delivery:
             say(f"    as a whole: {letter.delivery}")
     return WELL

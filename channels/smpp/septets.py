@@ -18,9 +18,11 @@ def fill_bits(header_octets: int) -> int:
 
 def pack(septets: bytes, header_octets: int = 0) -> bytes:
     """Pack septets behind a header of so many octets; the header is not part of the result."""
+    if not septets:
+        return b""
     shift = fill_bits(header_octets)
     bits = shift + 7 * len(septets)
-    if septets and bits % 8 == 1:  # seven bits are left over, which would read as "@"
+    if bits % 8 == 1:  # seven bits are left over, which would read as "@"
         septets += bytes((_CARRIAGE_RETURN,))
         bits += 7
     number = 0
