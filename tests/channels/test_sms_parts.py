@@ -15,6 +15,7 @@ from channels.commands import Help, Unreadable
 from channels.contract import NotStored, Outcome, Sent, SentPart
 from channels.smpp.link import Link
 from channels.smpp.message_centre import Fault, IdForm, MessageCentre
+from channels.smpp.pdu import SubmitSm
 from ledger.reasons import Reason
 from tests.channels.books import PartsInMemory
 from tests.channels.smpp.rig import PATIENCE_S, PHONE, SHORT_CODE, message_centre, until
@@ -77,7 +78,7 @@ async def test_a_message_handed_on_twice_has_the_same_reference_and_fingerprint(
         async def forget(assembly_id: object, state: object) -> None:
             books.settle = forgotten  # type: ignore[method-assign]
 
-        books.settle = forget  # type: ignore[method-assign, assignment]
+        books.settle = forget  # type: ignore[method-assign]
         for octets in [*three_parts(), three_parts()[2]]:
             deliver(centre, octets)
             await drained(centre)
@@ -186,10 +187,10 @@ async def test_a_reply_to_numbers_that_no_link_serves_is_not_tried() -> None:
 
 
 async def test_a_reply_carries_its_validity() -> None:
-    seen = []
+    seen: list[SubmitSm] = []
     async with message_centre() as centre, room(centre, validity_s=90_061) as here:
         record = centre.accept
-        centre.accept = lambda queue, message, now: (seen.append(message), record(queue, message, now))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+        centre.accept = lambda queue, message, now: (seen.append(message), record(queue, message, now))[1]  # type: ignore[method-assign,func-returns-value]
         await here.channel.send(reply("token"))
     assert [each.validity_period for each in seen] == ["000001010101000R"]
 

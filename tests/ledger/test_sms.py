@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -277,4 +278,4 @@ async def test_a_dead_letter_is_owed_again_on_record_and_only_if_it_is_dead(stor
     assert noted.subject.replace(":", "-") == f"reply {an_id(1)}"
     for number, why in ((1, "OWED"), (2, "SENT"), (9, "none")):
         with pytest.raises(NoLetter, match=why):
-            await store.transact(lambda connection, number=number: sms.replay(connection, an_id(number), origin))
+            await store.transact(partial(sms.replay, outbox_id=an_id(number), origin=origin))
