@@ -112,6 +112,7 @@ class CentreCounts:
     binds_refused: int = 0
     most_bound: int = 0
     receipts: int = 0
+    receipts_lost: int = 0
     messages: int = 0
     deliveries: int = 0
     redeliveries: int = 0

@@ -509,7 +509,7 @@ class Link:
             if role.sends:
                 self._sending = None
                 self._give_up_waiting("link down")
-        if not self._permitted.is_set():
+        if not self._permitted.is_set() or self._stopping:
             return
         refused = connection.refused
         if refused is not None:

@@ -339,6 +339,7 @@ class MessageCentre:
     def _send_receipts(self, queue: Queue, message: SubmitSm | DataSm, number: int) -> None:
         """Tell what became of a message (appendix B): delivered, unless a fault says otherwise."""
         if self.faulty and self.strikes(Fault.LOSE_RECEIPT):
+            self.counts.receipts_lost += 1
             return
         is_bad = self.faulty and self.strikes(Fault.BAD_RECEIPT)
         for _ in range(2 if self.faulty and self.strikes(Fault.DOUBLE_RECEIPT) else 1):
