@@ -13,9 +13,10 @@ import pytest
 
 from channels.commands import Help, Unreadable
 from channels.contract import NotStored, Outcome, Sent, SentPart
+from channels.smpp.centre_session import Queue
 from channels.smpp.link import Link
 from channels.smpp.message_centre import Fault, IdForm, MessageCentre
-from channels.smpp.pdu import SubmitSm
+from channels.smpp.pdu import DataSm, SubmitSm
 from ledger.reasons import Reason
 from tests.channels.books import PartsInMemory
 from tests.channels.smpp.rig import PATIENCE_S, PHONE, SHORT_CODE, message_centre, until
@@ -186,13 +187,19 @@ async def test_a_reply_to_numbers_that_no_link_serves_is_not_tried() -> None:
         assert (await here.channel.send(reply("token", peer="gone", recipient="254711000000"))).outcome is Outcome.TAKEN
 
 
-async def test_a_reply_carries_its_validity() -> None:
-    seen: list[SubmitSm] = []
+async def test_a_reply_carries_its_validity(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    accept = MessageCentre.accept
+
+    def record(self: MessageCentre, queue: Queue, message: SubmitSm | DataSm, now: float) -> str:
+        assert isinstance(message, SubmitSm)
+        seen.append(message.validity_period)
+        return accept(self, queue, message, now)
+
+    monkeypatch.setattr(MessageCentre, "accept", record)
     async with message_centre() as centre, room(centre, validity_s=90_061) as here:
-        record = centre.accept
-        centre.accept = lambda queue, message, now: (seen.append(message), record(queue, message, now))[1]  # type: ignore[method-assign,func-returns-value]
         await here.channel.send(reply("token"))
-    assert [each.validity_period for each in seen] == ["000001010101000R"]
+    assert seen == ["000001010101000R"]
 
 
 # ------------------------------------------------------------------------------------------------ being allowed
