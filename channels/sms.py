@@ -144,7 +144,7 @@ class SmsChannel:
             status = codes.ROK
         except NotStored:
             log.warning("link %s: a message could not be stored, and is put off", incoming.link.name)
-        except Exception as fault:
+        except Exception as fault:  # a bug costs this message one more delivery, and no other message anything
             _log_bug(incoming.link.name, fault)
         finally:
             incoming.answer(status)
@@ -238,7 +238,7 @@ class SmsChannel:
                 quiet = min(_LEFT_AFTER, self._part_timeout)
             except NotStored:
                 log.warning("parts of long messages could not be looked after; again in %.0f s", self._look_every_s)
-            except Exception as fault:
+            except Exception as fault:  # a bug must not end the looking; the next round tries again
                 _log_bug("parts", fault)
             await asyncio.sleep(self._look_every_s)
 

@@ -79,7 +79,7 @@ class StoredParts:
         since = self._world.now() - quiet
         try:
             return await self._store.read(partial(sms_parts.left, quiet_since=since, at_most=_AT_ONCE))
-        except Exception as error:
+        except Exception as error:  # the database is away: the channel looks again later
             raise NotStored(type(error).__name__) from error
 
 
