@@ -110,10 +110,9 @@ class LinkKeeper:
         self._has_looked = True
         until = began + self._lease.total_seconds() * (1 - _STAND_DOWN)
         for name, link in self._links.items():
-            link.may_send = wishes[name] is Wish.RUN
+            link.let_send(wishes[name] is Wish.RUN)
             if name in held and wishes[name] is not Wish.DRAINED:
                 link.permit(until)
-                link.pump()
             else:
                 link.forbid()
 

@@ -139,7 +139,7 @@ def _match(connection: sa.Connection, news: Sequence[News]) -> tuple[list[Told],
     rows: dict[tuple[str, str], list[Any]] = {}
     for at in range(0, len(forms), _KEYS_A_STATEMENT):
         some = forms[at : at + _KEYS_A_STATEMENT]
-        for row in connection.execute(sa.select(sms_sent).where(s.normal.in_(some))).all():
+        for row in connection.execute(sa.select(sms_sent).where(s.normal.in_(some)).order_by(s.id).with_for_update()):
             rows.setdefault((row.centre, row.normal), []).append(row)
     changes: dict[UUID, dict[str, Any]] = {}
     told: list[Told] = []
@@ -202,7 +202,7 @@ def second_route(
     s, o = sms_sent.c, tables.outbox.c
     rows = connection.execute(
         sa.select(s.id, s.outbox_id, s.link)
-        .where(s.is_watched.is_(True), s.id < sent_before)
+        .where(sa.text("sms_sent.is_watched"), s.id < sent_before)  # as the partial index has it
         .order_by(s.id)
         .limit(at_most)
         .with_for_update(skip_locked=True)

@@ -117,7 +117,7 @@ def left(connection: sa.Connection, *, quiet_since: datetime, at_most: int) -> l
     a = sms_assembly.c
     chosen = (
         sa.select(a.id)
-        .where(a.state == AssemblyState.OPEN.value, a.last_at <= quiet_since)
+        .where(sa.text("sms_assembly.state = 'OPEN'"), a.last_at <= quiet_since)  # as the partial index has it
         .order_by(a.last_at)
         .limit(at_most)
     )
@@ -130,7 +130,7 @@ def forget(connection: sa.Connection, *, before: datetime, at_most: int) -> int:
     a, p = sms_assembly.c, sms_part.c
     chosen = (
         sa.select(a.id)
-        .where(a.state != AssemblyState.OPEN.value, a.last_at < before)
+        .where(sa.text("sms_assembly.state <> 'OPEN'"), a.last_at < before)
         .order_by(a.last_at)
         .limit(at_most)
         .with_for_update(skip_locked=True)

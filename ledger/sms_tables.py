@@ -38,7 +38,18 @@ sms_assembly = table(
     text_("state"),  # OPEN, DONE: handed on, TOLD: a part never came and its sender knows
     at_("first_at"),
     at_("last_at"),
-    sa.Index("ix_sms_assembly_last_at", "last_at"),
+    sa.Index(
+        "ix_sms_assembly_open",
+        "last_at",
+        sqlite_where=sa.text("state = 'OPEN'"),
+        postgresql_where=sa.text("state = 'OPEN'"),
+    ),
+    sa.Index(
+        "ix_sms_assembly_over",
+        "last_at",
+        sqlite_where=sa.text("state <> 'OPEN'"),
+        postgresql_where=sa.text("state <> 'OPEN'"),
+    ),
 )
 
 sms_part = table(

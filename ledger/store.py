@@ -338,7 +338,13 @@ class SqliteStore(Store):
 
 def _sqlite_connection(path: str) -> sqlite3.Connection:
     # Tokens and phone numbers are in it: for this account only. The files beside it take their mode from it.
-    os.close(os.open(path, os.O_CREAT, 0o600))
+    try:
+        # Never of a file that is there: to close any descriptor of it ends this process's locks on it (POSIX), after
+        # which another program that opens and closes the database takes itself for the last one, and removes the log
+        # of writes that this one goes on writing to.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # NORMAL loses answered purchases in a power cut

@@ -164,7 +164,7 @@ class Link:
     ) -> None:
         self.settings = settings
         self.counts = LinkCounts()
-        self.may_send = True  # what operators want of it; set from outside
+        self._may_send = True  # what operators want of it
         self._random = random
         self._tls = tls
         self._observer = observer or LinkObserver()
@@ -201,7 +201,7 @@ class Link:
 
     def is_up(self) -> bool:
         """Whether a message could be sent now."""
-        return not self._stopping and self.may_send and self._permitted.is_set() and self._sender() is not None
+        return not self._stopping and self._may_send and self._permitted.is_set() and self._sender() is not None
 
     def is_bound(self) -> bool:
         """Whether any of its sessions is bound."""
@@ -266,6 +266,14 @@ class Link:
         self._permitted.clear()
         log.info("link %s: stands down", self.name)
         self._standing_down = asyncio.get_running_loop().create_task(self._leave(), name=f"{self.name}-stand-down")
+
+    def let_send(self, may_send: bool) -> None:
+        """Send from now on, or send nothing; what waits for its turn then is surely not taken."""
+        self._may_send = may_send
+        if may_send:
+            self.pump()
+        else:
+            self._give_up_waiting("paused")
 
     @property
     def is_away(self) -> bool:
@@ -340,7 +348,7 @@ class Link:
     def pump(self) -> None:
         """Send what the window has room for and the pace allows."""
         sender = self._sender()
-        if sender is None or self._resume is not None or not sender.writable:
+        if sender is None or self._resume is not None or not sender.writable or not self._may_send:
             return
         session = sender.session
         if not (self._waiting and session.can_submit):

@@ -243,12 +243,12 @@ async def test_a_link_that_stands_down_finishes_what_it_has_begun() -> None:
 async def test_a_paused_link_takes_messages_and_sends_nothing() -> None:
     async with message_centre() as centre, room(centre) as here:
         link = only_link(here.channel.links)
-        link.may_send = False
+        link.let_send(False)
         centre.deliver(PHONE, SHORT_CODE, "help")
         await drained(centre)
         assert len(here.desk.received) == 1 and link.is_bound() and not here.channel.is_up()
         assert (await here.channel.send(reply("token"))).outcome is Outcome.LATER
-        link.may_send = True
+        link.let_send(True)
         assert (await here.channel.send(reply("token"))).outcome is Outcome.TAKEN
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,3 +136,28 @@ def test_the_versions_are_those_of_the_migrations() -> None:
     scripts = ScriptDirectory.from_config(config)
     assert schema.known()[0] == [script.revision for script in scripts.walk_revisions()][::-1]
     assert schema.known()[1] == scripts.get_current_head()
+
+
+def _elsewhere(path: Path, statement: str) -> str:
+    """What another process finds in the file, which it opens and closes."""
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute(sys.argv[2]).fetchall()); c.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path), statement], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+async def test_another_program_that_opens_and_closes_the_file_takes_no_write_away(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    await migrate(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}")
+    try:
+        stamp = tables.stamp.insert()
+        count = "SELECT name FROM stamp ORDER BY name"
+        await store.transact(lambda connection: connection.execute(stamp, {"name": "one", "value": 1}))
+        await store.read(lambda connection: connection.exec_driver_sql(count).all())
+        assert _elsewhere(path, count) == "[('one',)]"
+        await store.transact(lambda connection: connection.execute(stamp, {"name": "two", "value": 2}))
+        assert _elsewhere(path, count) == "[('one',), ('two',)]", "as it must be if we were killed now"
+    finally:
+        await store.close()

@@ -45,7 +45,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_sms_assembly")),
         sa.UniqueConstraint("id", name=op.f("uq_sms_assembly_id")),
     )
-    op.create_index("ix_sms_assembly_last_at", "sms_assembly", ["last_at"], unique=False)
+    for name, which in (("ix_sms_assembly_open", "state = 'OPEN'"), ("ix_sms_assembly_over", "state <> 'OPEN'")):
+        op.create_index(
+            name,
+            "sms_assembly",
+            ["last_at"],
+            unique=False,
+            sqlite_where=sa.text(which),
+            postgresql_where=sa.text(which),
+        )
     op.create_table(
         "sms_part",
         sa.Column("assembly_id", Id(), nullable=False),
