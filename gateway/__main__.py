@@ -15,7 +15,22 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, keytools, logs, meterdesk, metertools, moduletools, smstools, tokentools
+from gateway import (
+    app,
+    check,
+    customertools,
+    debttools,
+    keytools,
+    logs,
+    meterdesk,
+    metertools,
+    moduletools,
+    pointtools,
+    pricetools,
+    smstools,
+    tarifftools,
+    tokentools,
+)
 from gateway.intake import IntakeFaults, read_folder, store_intake
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
@@ -105,9 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
     )
+    customertools.add_commands(commands)
+    pointtools.add_commands(commands)
     metertools.add_commands(commands)
+    debttools.add_commands(commands)
     moduletools.add_commands(commands)
     smstools.add_commands(commands)
+    pricetools.add_commands(commands)
+    tarifftools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

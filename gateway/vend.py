@@ -23,10 +23,11 @@ from channels.contract import Message, Reply
 from config.settings import Settings
 from gateway import tokens
 from gateway.purchase import Effect, Event, State, Step, step
-from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
+from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
+from ledger.meterlife import Status
 from ledger.reasons import Reason, Refusal
 from ledger.unit import KeyLimit, KeyName, Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
@@ -153,7 +154,8 @@ class Vending:
             self.done.wait_for[row.id] = point.id  # one purchase at a time is priced on a service point's counters
             return None
         try:
-            if point is None or meter.status != "INSTALLED":
+            require_in_service(meter)
+            if point is None or meter.service_point_id != point.id:  # it hangs elsewhere since the wish was stored
                 raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
             if self.now >= row.expires_at:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
@@ -162,9 +164,10 @@ class Vending:
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
+            account_before = account_of(point, unit.debts.get(point.id, ()))
             sale = pricing.price(
                 tariff,
-                account_of(point, unit.debts.get(point.id, ())),
+                account_before,
                 row.amount_minor,
                 self.shop.local(row.accepted_at).replace(tzinfo=None),
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
@@ -180,6 +183,9 @@ class Vending:
             return Event.DECLINED
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
+        life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
+        if earned and station is not None:
+            life.split["commission_percent"] = station.commission_percent
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None
@@ -481,6 +487,15 @@ class Vending:
             message=message,
         )
         owe(self.shop, self.unit, self.done, self.now, request_id, reply)
+
+
+def require_in_service(meter: Meter) -> None:
+    """Refuse METER_REPLACED or METER_BLOCKED for a meter that nobody may buy for."""
+    if meter.status == Status.INSTALLED and meter.service_point_id is not None:
+        return
+    if meter.replaced_by is not None:
+        raise Refusal(Reason.METER_REPLACED, drn=meter.drn, new_drn=meter.replaced_by)
+    raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
 
 
 def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, reply: Reply) -> None:

@@ -3,6 +3,8 @@
 money, reasons        amounts; every refusal, once
 accounts, entries     the chart of accounts; balanced postings of each kind of deed
 pricing               a payment divided into energy, tax, charges and debts
+byhand                the same by another arithmetic, told in lines
+sold                  sales as they stand, for those who reckon them again
 tariffs_format, tariffs   tariffs as documents, and as stored
 tables, schema, migrations   all SQL tables; their version and history
 unit                  one batch in memory: what was read, what will be written
@@ -10,7 +12,11 @@ batch, sql            its statements, set by set, for both databases
 books                 reserve, post, release, reverse: the only writer of entries
 outbox, purchases     replies owed; purchases that wait
 records, openings     customers, stations, meters, debts as first loaded; balances they bring
-meters                a meter for those who look after it
+meters                a meter for those who look after it; its key changes
+meterlife, metermoves     a meter's statuses as a table; what is done to meters, from the stock to the scrap
+changes               what changes of records share: who, refusals, locks, audit
+customers, service_points, debts     records that staff change one by one; their SQL history: record_tables
+overview              all about one customer
 audit, operators, vendingkeys   who did what; who may; vending keys without their bytes
 trouble               what a database error means, in our words
 trial_balance         the books as a whole, and the rules they keep

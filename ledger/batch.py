@@ -41,7 +41,7 @@ def _columns(alias: str, names: str) -> str:
 _METER = _columns(
     "m",
     "id drn iin service_point_id status encryption_algorithm key_generation key_type supply_group key_revision"
-    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at",
+    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at replaced_by token_technology",
 )
 _POINT = _columns(
     "s",
@@ -55,7 +55,7 @@ READ_TARIFFS = Read({"t": tables.tariff}, "t.code t.head", "FROM tariff t")
 READ_TARIFF_VERSIONS = Read(
     {"v": tables.tariff_version},
     "v.tariff_code v.effective_from v.rules",
-    "FROM tariff_version v ORDER BY v.tariff_code, v.effective_from",
+    "FROM tariff_version v WHERE v.state = 'RELEASED' ORDER BY v.tariff_code, v.effective_from",
 )
 READ_METERS = Read(
     {"m": tables.meter},

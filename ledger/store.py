@@ -338,10 +338,9 @@ class SqliteStore(Store):
 
 def _sqlite_connection(path: str) -> sqlite3.Connection:
     # Tokens and phone numbers are in it: for this account only. The files beside it take their mode from it.
+    # Only a file that is not there yet: to close a descriptor of a database that this process has open drops SQLite's
+    # POSIX locks on it, and the next process to leave would take the log of writes away (sqlite.org/howtocorrupt.html).
     try:
-        # Never of a file that is there: to close any descriptor of it ends this process's locks on it (POSIX), after
-        # which another program that opens and closes the database takes itself for the last one, and removes the log
-        # of writes that this one goes on writing to.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass

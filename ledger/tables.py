@@ -42,6 +42,7 @@ phone = table(
     id_("station_id", sa.ForeignKey("station.id"), nullable=True),
     text_("language", nullable=True),
     at_("notices_stopped_at", nullable=True),
+    sa.Index("ix_phone_customer_id", "customer_id"),
 )
 
 tariff = table(
@@ -50,11 +51,29 @@ tariff = table(
     text_("head"),  # JSON: all that is not in a version
 )
 
+# What a version says is never changed: a mistake is withdrawn, and entered again under the next number.
 tariff_version = table(
     "tariff_version",
     text_("tariff_code", sa.ForeignKey("tariff.code"), primary_key=True),
     text_("effective_from", primary_key=True),  # local date and time, ISO 8601 without zone
-    text_("rules"),  # JSON, never edited once sold under
+    int_("entry", primary_key=True, autoincrement=False),  # 1; more where one of this start was withdrawn
+    text_("rules"),  # JSON
+    text_("state"),  # DRAFT, RELEASED: prices sales, WITHDRAWN
+    text_("entered_by"),  # an operator's login; "load" for what `prepaid load` brought
+    at_("entered_at", nullable=True),
+    text_("released_by", nullable=True),
+    at_("released_at", nullable=True),
+    text_("withdrawn_by", nullable=True),
+    at_("withdrawn_at", nullable=True),
+    # Of one start only one stands.
+    sa.Index(
+        "ix_tariff_version_standing",
+        "tariff_code",
+        "effective_from",
+        unique=True,
+        sqlite_where=sa.text("state <> 'WITHDRAWN'"),
+        postgresql_where=sa.text("state <> 'WITHDRAWN'"),
+    ),
 )
 
 service_point = table(
@@ -87,8 +106,13 @@ debt = table(
     int_("outstanding_minor"),
     int_("instalment_minor"),
     text_("percent"),  # decimal
-    text_("status"),  # ACTIVE, SUSPENDED
+    text_("status"),  # ACTIVE, SUSPENDED, WRITTEN_OFF
     int_("recovered_this_month_minor"),
+    sa.Column("opened_on", sa.Date(), nullable=True),  # local; empty: not known
+    text_("agreement_no", nullable=True),
+    sa.Column("signed_on", sa.Date(), nullable=True),
+    text_("default_rule", nullable=True),  # what happens if the customer does not keep to it
+    text_("approved_by", nullable=True),
     sa.Index("ix_debt_service_point_id", "service_point_id"),
     sa.CheckConstraint("outstanding_minor >= 0", name="outstanding"),
 )
@@ -99,7 +123,7 @@ meter = table(
     text_("drn", unique=True),
     text_("iin"),
     id_("service_point_id", sa.ForeignKey("service_point.id"), nullable=True),
-    text_("status"),  # IN_STOCK, INSTALLED, BLOCKED, FAULTY, REMOVED, SCRAPPED
+    text_("status"),  # of ledger/meterlife.py
     int_("encryption_algorithm"),
     int_("key_generation"),  # DKGA 2 or 4
     int_("key_type"),
@@ -112,7 +136,16 @@ meter = table(
     text_("next_key", nullable=True),  # the key it shall have, if that is another one
     int_("next_last_tid", nullable=True),  # on the base date of that key
     at_("change_given_at", nullable=True),  # when the key-change set was first given out
+    text_("replaced_by", nullable=True),  # the number of the meter that took its place
+    text_("token_technology", server_default="02"),  # 01: magnetic card, 02: numbers typed in
     sa.Index("ix_meter_service_point_id", "service_point_id"),
+    sa.Index(
+        "ix_meter_at_point",
+        "service_point_id",
+        unique=True,
+        sqlite_where=sa.text("status IN ('INSTALLED', 'BLOCKED', 'FAULTY')"),
+        postgresql_where=sa.text("status IN ('INSTALLED', 'BLOCKED', 'FAULTY')"),
+    ),
 )
 
 # --- books: money -----------------------------------------------------------------------------------------------------
