@@ -9,6 +9,7 @@ deeds       requests of every kind, and waiting purchases, as deeds for the ledg
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
 delivery    sends the replies owed, again if lost
 app         composition root: settings to a running gateway
+bulk, bulktools     files of records: `prepaid import`, `prepaid export`
 intake      takes in a utility's records from a folder
 modules, unlock     the security modules of the settings; what opens the key store
 keyfile     writes the sealed key file

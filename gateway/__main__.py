@@ -15,8 +15,9 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, keytools, logs, meterdesk, metertools, moduletools, tokentools
-from gateway.intake import IntakeFaults, read_folder, store_intake
+from gateway import app, bulktools, check, keytools, logs, meterdesk, metertools, moduletools, tokentools
+from gateway.bulk.run import Report
+from gateway.intake import IntakeFaults, load_folder
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
 from ledger import trouble
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     configured("migrate", _migrate, "create the database's tables, or bring them to this version")
     configured("check", _check, "try settings, database, keys and links, and name every fault")
     loading = configured("load", _load, "load a utility's records from a folder of CSV files; twice changes nothing")
-    loading.add_argument("folder", type=Path, help="the folder; gateway/sample/README.md describes its files")
+    loading.add_argument("folder", type=Path, help="the folder; docs/bulk.md describes its files")
 
     keytools.add_commands(commands)
     tokentools.add_commands(
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         make_in_books=meterdesk.make_management,
     )
     metertools.add_commands(commands)
+    bulktools.add_commands(commands)
     moduletools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
@@ -180,21 +182,19 @@ def _load(options: argparse.Namespace) -> int:
     settings = _settings(options)
     logs.set_up(settings.log)
 
-    async def work() -> tuple[dict[str, int], list[str]]:
+    async def work() -> Report:
         world = RealWorld()
         local = world.now().astimezone(app.zone(settings))
-        intake = read_folder(options.folder, settings.utility, local, world.new_id)
         store = await open_store(settings.database.url_with_password())
         try:
-            told = await store_intake(store, intake, settings.utility, world, local)
+            return await load_folder(store, options.folder, settings.utility, world, local)
         finally:
             await store.close()
-        return intake.counts, told
 
-    counts, told = asyncio.run(work())
-    for name, count in counts.items():
+    report = asyncio.run(work())
+    for name, count in report.counts.items():
         print(f"{count:7d} {name}")
-    for sentence in told:
+    for sentence in report.told():
         print(sentence)
     return 0
 

@@ -4,12 +4,13 @@ money, reasons        amounts; every refusal, once
 accounts, entries     the chart of accounts; balanced postings of each kind of deed
 pricing               a payment divided into energy, tax, charges and debts
 tariffs_format, tariffs   tariffs as documents, and as stored
-tables, schema, migrations   all SQL tables; their version and history
+tables, bulk_tables, schema, migrations   all SQL tables; their version and history
 unit                  one batch in memory: what was read, what will be written
 batch, sql            its statements, set by set, for both databases
 books                 reserve, post, release, reverse: the only writer of entries
 outbox, purchases     replies owed; purchases that wait
-records, openings     customers, stations, meters, debts as first loaded; balances they bring
+records, openings     rows that may be there already, accounts of the chart; balances brought along
+bulk, sets            records set by set, a page at a time; statements on sets of rows
 meters                a meter for those who look after it
 audit, operators, vendingkeys   who did what; who may; vending keys without their bytes
 trouble               what a database error means, in our words
