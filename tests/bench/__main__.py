@@ -10,6 +10,7 @@ figures. What the lines say:
 - `ratio`: the gateway's rate over the raw one.
 - `tokens ...`: every way of making tokens, beside the bare cipher steps.
 - `parts`: tokens, pricing and reading by themselves.
+- `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
 - `memory`, `start`: see --memory and --start.
 """
 
@@ -32,7 +33,7 @@ from typing import Any, Final
 from gateway.purchase import State
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import parts, raw, tokens
+from tests.bench import bulk, parts, raw, tokens
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
 from tests.postgres import Cluster, PostgresFailed, postgres
@@ -44,6 +45,7 @@ _SAMPLE_EVERY: Final = 10_000
 _MEMORY_PURCHASES: Final = 100_000
 _STARTS: Final = 5
 _RAW_BATCH: Final = 256
+_BULK: Final = 20_000
 
 
 def say(name: str, **figures: Any) -> None:
@@ -238,10 +240,27 @@ async def start(database: Database, folder: Path) -> None:
         gateway_cpu_s=median(cpu))  # fmt: skip
 
 
+def in_bulk(kind: str, folder: Path, cluster: Cluster | None, size: int) -> None:
+    """Import and export of a utility of this size, and their lines."""
+    url = cluster.fresh_database() if cluster is not None else f"sqlite:///{folder}/bulk.db"
+    files = folder / f"bulk-{kind}"
+    for line in bulk.figures(files, url, size):
+        say(str(line.pop("name")), database=kind, load_average=os.getloadavg()[0], **line)
+    shutil.rmtree(files)
+    if cluster is not None:
+        cluster.drop(url)
+    for path in folder.glob("bulk.db*"):
+        path.unlink()
+
+
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
+        if options.bulk or not (options.memory or options.start):
+            in_bulk(kind, folder, cluster, options.bulk or _BULK)
+        if options.bulk:
+            continue
         database = Database(kind, folder, cluster)
         await database.load(options.meters or min(_METERS_MAX, max(1000, options.purchases)))
         if options.memory:
@@ -251,7 +270,7 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
         if not (options.memory or options.start):
             await speed(database, folder, options.purchases, options.window)
             everyone = database.everyone
-    if not (options.memory or options.start):
+    if not (options.memory or options.start or options.bulk):
         first_us, again_us = parts.token_us(everyone)
         for line in tokens.figures():
             say(str(line.pop("name")), **line)
@@ -268,6 +287,7 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--meters", type=int, default=0, help="how large the utility is")
     parser.add_argument("--memory", action="store_true", help=f"memory over {_MEMORY_PURCHASES} purchases, instead")
+    parser.add_argument("--bulk", type=int, default=0, metavar="METERS", help="import and export so many, instead")
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()
