@@ -13,7 +13,8 @@ help            [short_code]
 opted_out  opted_in  language_set
 
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
-amount_needed [drn], amount_min min_minor, amount_max max_minor, funds_short balance_minor amount_minor,
+meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_max max_minor,
+funds_short balance_minor amount_minor,
 station_credit_spent [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
 no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],

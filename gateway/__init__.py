@@ -15,7 +15,8 @@ modules, unlock     the security modules of the settings; what opens the key sto
 keyfile     writes the sealed key file
 custody     which vending keys may be used, and deeds that change key store and books
 keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
-metertools      `prepaid meters`
+metertools, meterlifetools     `prepaid meters`
+customertools, pointtools, debttools, recordtools     `prepaid customers`, `points`, `debts`
 moduletools     `prepaid modules`, `prepaid simulate`
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need

@@ -15,7 +15,20 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, bulktools, check, keytools, logs, meterdesk, metertools, moduletools, tokentools
+from gateway import (
+    app,
+    bulktools,
+    check,
+    customertools,
+    debttools,
+    keytools,
+    logs,
+    meterdesk,
+    metertools,
+    moduletools,
+    pointtools,
+    tokentools,
+)
 from gateway.bulk.run import Report
 from gateway.intake import IntakeFaults, load_folder
 from gateway.metrics import Metrics
@@ -106,7 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
     )
+    customertools.add_commands(commands)
+    pointtools.add_commands(commands)
     metertools.add_commands(commands)
+    debttools.add_commands(commands)
     bulktools.add_commands(commands)
     moduletools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")

@@ -25,7 +25,7 @@ from channels.contract import Inbound, Message, Reply
 from gateway import tokens
 from gateway.purchase import AFTER_RESTART, START, TABLE, WAITING, Event, State
 from gateway.sale import receipt_of
-from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message
+from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
 from ledger import tables
 from ledger.batch import SET_LANGUAGE, SET_NOTICES
@@ -133,8 +133,9 @@ class Arrival:
     ) -> None:
         inbound = self.inbound
         meter = _meter(unit, phone, buy.drn)
-        if meter.service_point_id is None:
-            raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
+        if meter.service_point_id is None:  # else the table decides, once the purchase is stored
+            require_in_service(meter)
+        assert meter.service_point_id is not None, "a meter in service hangs at a service point"
         reservation = timedelta(seconds=self.shop.settings.purchase.reservation_timeout_s)
         row = PurchaseRow(
             id=request_id,

@@ -26,6 +26,7 @@ from gateway.unlock import master_key_of
 from gateway.world import World
 from ledger import operators, vendingkeys
 from ledger.audit import ChainBroken, Origin
+from ledger.changes import ChangeRefused
 from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
@@ -89,7 +90,7 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     def run(options: argparse.Namespace) -> int:
         try:
             return work(Session(options, name, world))
-        except (OperatorRefused, CustodyRefused, ChainBroken) as error:
+        except (OperatorRefused, CustodyRefused, ChangeRefused, ChainBroken) as error:
             sys.stderr.write(f"prepaid {name}: {error}\n")
             return NO
         except (Unusable, StsError, SettingsFaults, DatabaseVersion) as error:
@@ -163,6 +164,8 @@ class Session:
         self._deed = name.replace(" ", ".")
         self.file_hash: str | None = None
         """Of the file that a refusal would be about."""
+        self.subject = ""
+        """What a refusal would be about, in the audit log; empty: a key that was named, or the command."""
         self.settings = load(options.config, os.environ) if "config" in options else Settings()
         options.settings = self.settings  # so that `main` can tell which database does not answer
         self._people = [
@@ -224,10 +227,10 @@ class Session:
             )
             try:
                 return await work(Books(store, first, second, origin))
-            except (OperatorRefused, CustodyRefused, KeyFileRefused) as refusal:
+            except (OperatorRefused, CustodyRefused, ChangeRefused, KeyFileRefused) as refusal:
                 if first is not None:
                     fault = refusal.kind if isinstance(refusal, KeyFileRefused) else refusal.fault
-                    about = " ".join(listed(getattr(self.options, "key", None)) or [self._deed])
+                    about = self.subject or " ".join(listed(getattr(self.options, "key", None)) or [self._deed])
                     await store.transact(
                         lambda connection: custody.refused(
                             connection, self._deed, about, origin, fault.value, self.file_hash

@@ -1,10 +1,14 @@
-"""`prepaid meters show | change-key | key-changed`: what an engineer asks of a meter's key, signed in and on record."""
+"""`prepaid meters`: a meter with its key, and key changes that an engineer asks for, signed in and on record.
+
+The deeds from the stock to the scrap are in `gateway/meterlifetools.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+from gateway import meterlifetools
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.tokens import changed, key_of, key_text
 from gateway.world import RealWorld, World
@@ -12,11 +16,17 @@ from ledger import meters
 from ledger.meters import MeterUnknown, NoKeyChange
 from ledger.operators import Role, require_role
 from ledger.unit import Meter
+from sts.tid import issued_at
 
 
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     """Add `meters` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code."""
-    group = Group(subparsers, "meters", "look at meters and change their keys", world or RealWorld())
+    group = Group(
+        subparsers,
+        "meters",
+        "look at meters, change their keys, move them from the stock to the scrap",
+        world or RealWorld(),
+    )
     group.command("show", _show, "a meter with its key, and the change that is asked for").add_argument("drn")
     asking = group.command(
         "change-key", _change_key, "have a meter's key changed with its next sales; an ENGINEER asks", people=1
@@ -33,6 +43,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     group.command(
         "key-changed", _key_changed, "the meter has taken its key change; an ENGINEER says so", people=1
     ).add_argument("drn")
+    meterlifetools.add_to(group)
 
 
 def _show(session: Session) -> int:
@@ -43,6 +54,12 @@ def _show(session: Session) -> int:
 
     meter = _meter(session, work)
     say(f"meter {meter.drn}, {meter.status}, EA{meter.encryption_algorithm:02d}, key {key_text(key_of(meter))}")
+    if meter.replaced_by is not None:
+        say(f"replaced by {meter.replaced_by}")
+    at = issued_at(meter.last_tid, meter.base_date) if meter.last_tid is not None else None
+    last = f"{meter.last_tid}, {at:%Y-%m-%d %H:%M} UTC" if at is not None else "none yet"
+    technology = {"01": "magnetic card", "02": "numeric"}.get(meter.token_technology, meter.token_technology)
+    say(f"last TID {last}; tokens are {technology}")
     if meter.next_key is not None:
         given = (
             f"given out {meter.change_given_at:%Y-%m-%d %H:%M} UTC" if meter.change_given_at else "not given out yet"

@@ -27,6 +27,7 @@ from gateway.sale import account_of, after_json, fraction, receipt_of, split_jso
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
+from ledger.meterlife import Status
 from ledger.reasons import Reason, Refusal
 from ledger.unit import KeyLimit, KeyName, Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
@@ -153,7 +154,8 @@ class Vending:
             self.done.wait_for[row.id] = point.id  # one purchase at a time is priced on a service point's counters
             return None
         try:
-            if point is None or meter.status != "INSTALLED":
+            require_in_service(meter)
+            if point is None or meter.service_point_id != point.id:  # it hangs elsewhere since the wish was stored
                 raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
             if self.now >= row.expires_at:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
@@ -481,6 +483,15 @@ class Vending:
             message=message,
         )
         owe(self.shop, self.unit, self.done, self.now, request_id, reply)
+
+
+def require_in_service(meter: Meter) -> None:
+    """Refuse METER_REPLACED or METER_BLOCKED for a meter that nobody may buy for."""
+    if meter.status == Status.INSTALLED and meter.service_point_id is not None:
+        return
+    if meter.replaced_by is not None:
+        raise Refusal(Reason.METER_REPLACED, drn=meter.drn, new_drn=meter.replaced_by)
+    raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
 
 
 def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, reply: Reply) -> None:

@@ -11,7 +11,11 @@ books                 reserve, post, release, reverse: the only writer of entrie
 outbox, purchases     replies owed; purchases that wait
 records, openings     rows that may be there already, accounts of the chart; balances brought along
 bulk, sets            records set by set, a page at a time; statements on sets of rows
-meters                a meter for those who look after it
+meters                a meter for those who look after it; its key changes
+meterlife, metermoves     a meter's statuses as a table; what is done to meters, from the stock to the scrap
+changes               what changes of records share: who, refusals, locks, audit
+customers, service_points, debts     records that staff change one by one; their SQL history: record_tables
+overview              all about one customer
 audit, operators, vendingkeys   who did what; who may; vending keys without their bytes
 trouble               what a database error means, in our words
 trial_balance         the books as a whole, and the rules they keep

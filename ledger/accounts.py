@@ -45,7 +45,8 @@ CHART: Final[dict[str, Kind]] = {
     "fixed":      Kind(Side.CREDIT, False, "revenue of daily and monthly charges"),
     "fee":        Kind(Side.CREDIT, False, "revenue of channel fees"),
     "commission": Kind(Side.CREDIT, False, "commission owed to stations"),
-    "expense":    Kind(Side.DEBIT,  False, "cost of commissions"),
+    "expense":    Kind(Side.DEBIT,  False, "cost of commissions, and of debts written off"),
+    "charged":    Kind(Side.CREDIT, False, "the other side of debts: fees, fines, old bills, units in advance"),
     "opening":    Kind(Side.CREDIT, False, "the other side of balances brought in at the start"),
 }
 # fmt: on

@@ -6,9 +6,10 @@ A module of tables is named here so that its tables are in `metadata`; nothing e
 from __future__ import annotations
 
 from ledger import bulk_tables as _bulk_tables
+from ledger import record_tables as _record_tables
 from ledger import tables as _tables
 from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
 
-MODULES = (_tables, _bulk_tables)
+MODULES = (_tables, _record_tables, _bulk_tables)

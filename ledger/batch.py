@@ -41,7 +41,7 @@ def _columns(alias: str, names: str) -> str:
 _METER = _columns(
     "m",
     "id drn iin service_point_id status encryption_algorithm key_generation key_type supply_group key_revision"
-    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at",
+    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at replaced_by token_technology",
 )
 _POINT = _columns(
     "s",

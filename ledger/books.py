@@ -1,7 +1,7 @@
 """Money in the books: reserve, post, void, reverse. The only writer of transactions, postings and holds.
 
-Functions of the batch they are handed (`ledger/unit.py`); they never commit. What was written is never edited or
-deleted: a mistake is reversed by a new transaction that names it.
+Functions of the batch they are handed (`ledger/unit.py`), and `record` of a SQL transaction; they never commit. What
+was written is never edited or deleted: a mistake is reversed by a new transaction that names it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 from uuid import UUID
+
+import sqlalchemy as sa
 
 from ledger import tables
 from ledger.batch import END_HOLD
@@ -64,6 +66,46 @@ def post(
         unit.insert(tables.posting, (txn_id, leg, account, amount))
         if account in limited:
             unit.move(account, amount, 0)
+
+
+def record(
+    connection: sa.Connection,
+    txn_id: UUID,
+    kind: str,
+    postings: Sequence[Posting],
+    *,
+    business_date: date,
+    recorded_at: datetime,
+) -> None:
+    """Record one balanced transaction outside of a batch, with whatever else this SQL transaction does.
+
+    Locks the balances of its limited accounts, so take the locks of meters and service points before. Raises Overdrawn.
+    """
+    legs = balanced(postings)
+    b = tables.limited_balance.c
+    wanted = sa.select(b.account_id).where(b.account_id.in_({account for account, _ in legs}))
+    limited = set(connection.execute(wanted).scalars())
+    connection.execute(
+        tables.txn.insert().values(
+            id=txn_id, kind=kind, purchase_id=None, reverses=None, business_date=business_date, recorded_at=recorded_at
+        )
+    )
+    connection.execute(
+        tables.posting.insert(),
+        [
+            {"txn_id": txn_id, "leg": leg, "account_id": account, "amount_minor": amount}
+            for leg, (account, amount) in enumerate(legs)
+        ],
+    )
+    for account in sorted(limited):
+        amount = sum(part for of, part in legs if of == account)
+        change = tables.limited_balance.update().where(b.account_id == account)
+        if amount < 0:
+            change = change.where(b.posted_minor + amount - b.pending_minor >= b.floor_minor)
+        if connection.execute(change.values(posted_minor=b.posted_minor + amount)).rowcount != 1:
+            available = b.posted_minor - b.pending_minor - b.floor_minor
+            left = connection.execute(sa.select(available).where(b.account_id == account)).scalar_one()
+            raise Overdrawn(account, int(left))
 
 
 def reserve(unit: Unit, purchase_id: UUID, account: UUID, amount_minor: int, expires_at: datetime) -> None:

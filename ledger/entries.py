@@ -62,6 +62,21 @@ def opening(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
     return balanced([(account, amount_minor), (id_of("opening:balances"), -amount_minor)])
 
 
+def debt_charged(kind: str, amount_minor: int) -> tuple[Posting, ...]:
+    """A debt that a customer gets; tax, where there is any, was accounted for when it was invoiced."""
+    return balanced([(id_of("receivable:arrears"), -amount_minor), (id_of(f"charged:{kind.lower()}"), amount_minor)])
+
+
+def debt_written_off(amount_minor: int) -> tuple[Posting, ...]:
+    """A debt, or part of one, that is given up."""
+    return balanced([(id_of("receivable:arrears"), amount_minor), (id_of("expense:written_off"), -amount_minor)])
+
+
+def carry_paid_out(wallet: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Cents that were kept for a service point, to the wallet of its customer."""
+    return balanced([(id_of("carry:customers"), -amount_minor), (wallet, amount_minor)])
+
+
 def reversed_of(postings: Iterable[Posting]) -> tuple[Posting, ...]:
     """The postings that undo these."""
     return balanced((account, -amount) for account, amount in postings)

@@ -112,7 +112,9 @@ def confirm_key_change(connection: sa.Connection, changed: Meter, origin: Origin
     )
 
 
-_FIXED = frozenset({"id", "drn", "iin", "service_point_id", "status", "encryption_algorithm"})
+_FIXED = frozenset(
+    {"id", "drn", "iin", "service_point_id", "status", "encryption_algorithm", "replaced_by", "token_technology"}
+)
 
 
 def _update(connection: sa.Connection, meter: Meter, **values: object) -> None:

@@ -422,16 +422,10 @@ def price(
     due = account.fixed_shortfall_minor
     fixed_through_month, fixed_through_date = account.fixed_through_month, account.fixed_through_date
     if version.fixed:
-        today = moment.date()
-        months = max(0, _month_number(month) - _month_number(fixed_through_month)) if version.has_monthly else 0
-        days = max(0, (today - fixed_through_date).days) if version.has_daily else 0
-        for charge in version.fixed:
-            times = months if charge.period is Period.MONTH else days
-            due += (2 * times * charge.numerator + charge.denominator) // (2 * charge.denominator)
-        if months:
-            fixed_through_month = month
-        if days:
-            fixed_through_date = today
+        fallen_due_minor, fixed_through_month, fixed_through_date = _fallen_due(
+            version, fixed_through_month, fixed_through_date, month, moment
+        )
+        due += fallen_due_minor
     fixed_minor = due if due < rest else rest
     rest -= fixed_minor
     fixed_vat_minor = (2 * fixed_minor * tax + whole) // (2 * whole)
@@ -541,6 +535,34 @@ def price(
         units_ratio=(worth, unit),
         block_ratios=(tuple(portions), portion_unit),
     )
+
+
+def fixed_charges_due(
+    tariff: Tariff, through_month: str, through_date: date, at_local: datetime
+) -> tuple[int, str, date]:
+    """The fixed charges that have fallen due by a local moment, with tax, in minor units; and through when (R6).
+
+    Nothing where no version holds at that moment.
+    """
+    index = bisect_right(tariff._starts, at_local)
+    if not index:
+        return 0, through_month, through_date
+    version = tariff._prepared[index - 1]
+    month = f"{at_local.year:04d}-{at_local.month:02d}"
+    return _fallen_due(version, through_month, through_date, month, at_local)
+
+
+def _fallen_due(
+    version: _Version, through_month: str, through_date: date, month: str, moment: datetime
+) -> tuple[int, str, date]:
+    today = moment.date()
+    months = max(0, _month_number(month) - _month_number(through_month)) if version.has_monthly else 0
+    days = max(0, (today - through_date).days) if version.has_daily else 0
+    due = 0
+    for charge in version.fixed:
+        times = months if charge.period is Period.MONTH else days
+        due += (2 * times * charge.numerator + charge.denominator) // (2 * charge.denominator)
+    return due, month if months else through_month, today if days else through_date
 
 
 def commission(amount_minor: int, percent: Fraction) -> int:

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     METER_INVALID = "METER_INVALID"
     METER_UNKNOWN = "METER_UNKNOWN"
     METER_BLOCKED = "METER_BLOCKED"
+    METER_REPLACED = "METER_REPLACED"
     METER_NEEDED = "METER_NEEDED"
     TWO_METERS = "TWO_METERS"
     AMOUNT_NEEDED = "AMOUNT_NEEDED"
@@ -71,6 +72,7 @@ ABOUT: dict[Reason, About] = {
     Reason.METER_INVALID:        About(_CUSTOMER, later=False),  # wrong length or check digit
     Reason.METER_UNKNOWN:        About(_CUSTOMER, later=False),
     Reason.METER_BLOCKED:        About(_US,       later=False),  # any status but INSTALLED
+    Reason.METER_REPLACED:       About(_US,       later=False),  # another meter hangs in its place
     Reason.METER_NEEDED:         About(_CUSTOMER, later=False),  # no saved meter, or several
     Reason.TWO_METERS:           About(_CUSTOMER, later=False),
     Reason.AMOUNT_NEEDED:        About(_CUSTOMER, later=False),

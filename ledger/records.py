@@ -63,3 +63,10 @@ def ensure_accounts(
         if kind_of(code).limited
     ]
     sets.insert(connection, tables.limited_balance, balances, missing=True)
+
+
+def customers(connection: sa.Connection, rows: Sequence[Mapping[str, Any]], currency: str) -> int:
+    """Customers (columns of the table but `wallet_id`), each with an empty wallet; how many were not there yet."""
+    ensure_accounts(connection, [f"wallet:{row['account_no']}" for row in rows], currency)
+    ready = [{**row, "wallet_id": id_of(f"wallet:{row['account_no']}")} for row in rows]
+    return insert_new(connection, tables.customer, ready, key="account_no")

@@ -338,7 +338,12 @@ class SqliteStore(Store):
 
 def _sqlite_connection(path: str) -> sqlite3.Connection:
     # Tokens and phone numbers are in it: for this account only. The files beside it take their mode from it.
-    os.close(os.open(path, os.O_CREAT, 0o600))
+    # Only a file that is not there yet: to close a descriptor of a database that this process has open drops SQLite's
+    # POSIX locks on it, and the next process to leave would take the log of writes away (sqlite.org/howtocorrupt.html).
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # NORMAL loses answered purchases in a power cut

@@ -42,6 +42,7 @@ phone = table(
     id_("station_id", sa.ForeignKey("station.id"), nullable=True),
     text_("language", nullable=True),
     at_("notices_stopped_at", nullable=True),
+    sa.Index("ix_phone_customer_id", "customer_id"),
 )
 
 tariff = table(
@@ -87,8 +88,13 @@ debt = table(
     int_("outstanding_minor"),
     int_("instalment_minor"),
     text_("percent"),  # decimal
-    text_("status"),  # ACTIVE, SUSPENDED
+    text_("status"),  # ACTIVE, SUSPENDED, WRITTEN_OFF
     int_("recovered_this_month_minor"),
+    sa.Column("opened_on", sa.Date(), nullable=True),  # local; empty: not known
+    text_("agreement_no", nullable=True),
+    sa.Column("signed_on", sa.Date(), nullable=True),
+    text_("default_rule", nullable=True),  # what happens if the customer does not keep to it
+    text_("approved_by", nullable=True),
     sa.Index("ix_debt_service_point_id", "service_point_id"),
     sa.CheckConstraint("outstanding_minor >= 0", name="outstanding"),
 )
@@ -99,7 +105,7 @@ meter = table(
     text_("drn", unique=True),
     text_("iin"),
     id_("service_point_id", sa.ForeignKey("service_point.id"), nullable=True),
-    text_("status"),  # IN_STOCK, INSTALLED, BLOCKED, FAULTY, REMOVED, SCRAPPED
+    text_("status"),  # of ledger/meterlife.py
     int_("encryption_algorithm"),
     int_("key_generation"),  # DKGA 2 or 4
     int_("key_type"),
@@ -112,7 +118,16 @@ meter = table(
     text_("next_key", nullable=True),  # the key it shall have, if that is another one
     int_("next_last_tid", nullable=True),  # on the base date of that key
     at_("change_given_at", nullable=True),  # when the key-change set was first given out
+    text_("replaced_by", nullable=True),  # the number of the meter that took its place
+    text_("token_technology", server_default="02"),  # 01: magnetic card, 02: numbers typed in
     sa.Index("ix_meter_service_point_id", "service_point_id"),
+    sa.Index(
+        "ix_meter_at_point",
+        "service_point_id",
+        unique=True,
+        sqlite_where=sa.text("status IN ('INSTALLED', 'BLOCKED', 'FAULTY')"),
+        postgresql_where=sa.text("status IN ('INSTALLED', 'BLOCKED', 'FAULTY')"),
+    ),
 )
 
 # --- books: money -----------------------------------------------------------------------------------------------------

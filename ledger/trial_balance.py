@@ -71,6 +71,14 @@ _INVARIANTS: dict[str, str] = {
     "a vended purchase has no reply": """
         SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND
         NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = purchase.id)""",
+    "the arrears account is not the sum of the debts": """
+        SELECT a.id FROM account a WHERE a.code = 'receivable:arrears' AND
+        (SELECT coalesce(sum(amount_minor), 0) FROM posting p WHERE p.account_id = a.id)
+        + (SELECT coalesce(sum(outstanding_minor), 0) FROM debt) <> 0""",
+    "the carry account is not the sum of what the service points keep": """
+        SELECT a.id FROM account a WHERE a.code = 'carry:customers' AND
+        (SELECT coalesce(sum(amount_minor), 0) FROM posting p WHERE p.account_id = a.id)
+        <> (SELECT coalesce(sum(carry_minor), 0) FROM service_point)""",
     "a service point waits for a purchase that has ended": """
         SELECT s.id FROM service_point s JOIN purchase p ON p.id = s.vending
         WHERE p.state NOT IN ('VENDING', 'CANCELLING', 'RETURNING')""",

@@ -76,6 +76,8 @@ class Meter:
     next_key: str | None
     next_last_tid: int | None
     change_given_at: datetime | None
+    replaced_by: str | None = None
+    token_technology: str = "02"
 
 
 @dataclass(frozen=True, slots=True)

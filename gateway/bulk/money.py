@@ -79,6 +79,8 @@ STATIONS: Final = Form(
 
 
 def _take_debt(row: Row) -> None:
+    if row.text("status") == "WRITTEN_OFF" and row.minor("outstanding"):
+        row.fault("status", "nothing outstanding expected of a debt that is WRITTEN_OFF: people write it off")
     row.add(
         "Debts",
         {
@@ -91,7 +93,7 @@ def _take_debt(row: Row) -> None:
             "percent": row.percent("percent"),
             "instalment_minor": row.minor("instalment"),
             "priority": row.whole("priority"),
-            "status": row.one_of("status", ("ACTIVE", "SUSPENDED")),
+            "status": row.one_of("status", ("ACTIVE", "SUSPENDED", "WRITTEN_OFF")),
         },
     )
 
@@ -114,7 +116,7 @@ DEBTS: Final = Form(
         Column("percent", "of PERCENT: 30 is thirty percent"),
         Column("instalment", "of FIXED: the sum a month"),
         needed("priority", "whole number: lower ones first"),
-        needed("status", "ACTIVE or SUSPENDED"),
+        needed("status", "ACTIVE, SUSPENDED, or WRITTEN_OFF with nothing outstanding"),
         passed_over("opened_on", ""),
         passed_over("agreement_no", ""),
         passed_over("note", ""),

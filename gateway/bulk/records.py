@@ -200,6 +200,7 @@ METERS: Final = Form(
         passed_over("model", ""),
         passed_over("phases", ""),
         passed_over("token_technology", ""),
+        passed_over("replaced_by", ""),
         passed_over("installed_on", ""),
         passed_over("max_power_limit_w", ""),
     ),

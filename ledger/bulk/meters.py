@@ -14,6 +14,10 @@ _KEY = ("encryption_algorithm", "key_generation", "key_type", "supply_group_code
         "key_expiry_no", "base_date")  # fmt: skip
 
 
+# Of the index ix_meter_at_point.
+_HANGING = ("INSTALLED", "BLOCKED", "FAULTY")
+
+
 class Meters(TableKind):
     """Meters, by meter number."""
 
@@ -35,6 +39,9 @@ class Meters(TableKind):
     def subject(self, key: str) -> str:
         return f"meter {key}"
 
+    def owner(self, record: Record) -> str | None:
+        return record["service_point"] if record["status"] in _HANGING else None
+
     def selected(self, wanted: sa.Select[Any]) -> sa.Select[Any]:
         # By which tariff it sells is the service point's; a file of meters tells it on the meter's line.
         p, m = tables.service_point.alias("sold_at").c, tables.meter.c
@@ -51,11 +58,29 @@ class Meters(TableKind):
             for place, record in enumerate(records)
             if record["service_point"] in lacking
         ]
+        found += self._crowded(connection, records, coming)
         stored = self.stored(connection, records)
         for place, record in enumerate(records):
             was = stored.get(self.key(record))
             if was is not None and was["next_key"] is not None and any(was[name] != record[name] for name in _KEY):
                 found.append((place, "drn", "its key is being changed: confirm that, or take it back, before"))
+        return found
+
+    def _crowded(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
+        """Meters for a service point where another one hangs: the database lets only one hang at each."""
+        m, p = tables.meter.c, tables.service_point.c
+        wanted = sa.select(p.code, m.drn).join_from(tables.meter, tables.service_point, p.id == m.service_point_id)
+        wanted = wanted.where(m.status.in_(_HANGING))
+        hanging = [(place, record) for place, record in enumerate(records) if record["status"] in _HANGING]
+        codes = {record["service_point"] for _, record in hanging if record["service_point"] is not None}
+        there = {row.code: row.drn for row in sets.by_key(connection, wanted, p.code, codes)}
+        for code, drns in coming.of("Meters", sorted(codes)).items():
+            there.setdefault(code, min(drns))
+        found: list[Fault] = []
+        for place, record in hanging:
+            first = there.setdefault(record["service_point"], record["drn"])
+            if record["service_point"] is not None and first != record["drn"]:
+                found.append((place, "service_point", f"meter {first} hangs there already"))
         return found
 
     def born(self, record: Record, occasion: Occasion) -> Mapping[str, Any]:

@@ -74,6 +74,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
 GENEROUS: dict[str, Any] = {
     **MONEY,
     "drn": "0401234567688",
+    "new_drn": "0700301221345",
     "min_minor": 1_000_050,
     "max_minor": 500_000_050,
     "balance_minor": 1_234_550,
@@ -113,6 +114,7 @@ def test_no_text_asks_for_a_value_that_its_message_does_not_have(language: str) 
 def test_refusals_do_with_the_values_that_must_be_there(language: str) -> None:
     needed: dict[Reason, dict[str, Any]] = {
         Reason.METER_UNKNOWN: {"drn": "04012345676"},
+        Reason.METER_REPLACED: {"drn": "04012345676", "new_drn": "07003012213"},
         Reason.NOT_YOUR_METER: {"drn": "04012345676"},
         Reason.KEY_CHANGE_NEEDED: {"drn": "04012345676"},
         Reason.KEY_CHANGE_FIRST: {"drn": "04012345676"},

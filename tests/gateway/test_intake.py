@@ -111,7 +111,7 @@ CHANGED = [
     ("arrears.csv", "DB-0001", "outstanding", "1e30", "outstanding: a decimal amount expected, got '1e30'"),
     ("arrears.csv", "DB-0002", "instalment", "-0.01", "instalment: must not be negative, got -0.01"),
     ("arrears.csv", "DB-0001", "mode", "percent", "mode: PERCENT, FIXED or FIRST expected, got 'percent'"),
-    ("arrears.csv", "DB-0001", "status", "Active", "status: ACTIVE or SUSPENDED expected, got 'Active'"),
+    ("arrears.csv", "DB-0001", "status", "Active", "status: ACTIVE, SUSPENDED or WRITTEN_OFF expected, got 'Active'"),
     ("arrears.csv", "DB-0001", "priority", "high", "priority: a whole number expected, got 'high'"),
     ("arrears.csv", "DB-0001", "account_no", "A9", "account_no: no customer 'A9'"),
     ("stations.csv", "ST002", "commission_percent", "2%", f"commission_percent: {PERCENT}, got '2%'"),

@@ -133,11 +133,16 @@ async def test_a_meter_that_moves_while_the_module_works_leaves_the_purchase_whe
     async with _desk(database_url, _waiting("wait")) as (counter, desk, outgoing):
         await desk.receive(_buy(counter, 50_000))
         other = sa.select(tables.service_point.c.id).where(tables.service_point.c.code == "SP-20002").scalar_subquery()
-        await counter.store.transact(
-            lambda connection: connection.execute(
-                tables.meter.update().where(tables.meter.c.drn == METER).values(service_point_id=other)
+        m = tables.meter
+
+        def move(connection: sa.Connection) -> None:
+            """What staff cannot do while a purchase is under way (docs/decisions/0020); a hand in the database can."""
+            connection.execute(
+                m.update().where(m.c.drn == "07003012213").values(service_point_id=None, status="REMOVED")
             )
-        )
+            connection.execute(m.update().where(m.c.drn == METER).values(service_point_id=other))
+
+        await counter.store.transact(move)
         module = counter.shop.module
         assert isinstance(module, WaitingModule)
         module.go.set()

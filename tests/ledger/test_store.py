@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,3 +135,29 @@ def test_the_versions_are_those_of_the_migrations() -> None:
     scripts = ScriptDirectory.from_config(config)
     assert schema.known()[0] == [script.revision for script in scripts.walk_revisions()][::-1]
     assert schema.known()[1] == scripts.get_current_head()
+
+
+async def test_sqlite_keeps_its_log_of_writes_when_another_process_leaves(tmp_path: Path) -> None:
+    """To close any descriptor of the file would drop this process's locks, and whoever leaves last takes the log away.
+
+    Source: sqlite.org/howtocorrupt.html, section 2.2.
+    """
+    path = tmp_path / "shared.db"
+    url = f"sqlite:///{path}"
+    await migrate(url)
+    store = await open_store(url)
+    asked = "c.execute('SELECT count(*) FROM request').fetchone()[0]"
+    program = f"import sqlite3; c = sqlite3.connect({str(path)!r}); print({asked}); c.close()"
+
+    async def elsewhere() -> int:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        return int(said)
+
+    try:
+        for n in (1, 2, 3):
+            await store.submit(Note(f"r{n}"))
+            assert await _count(store) == n  # a reader of its own, which opens and closes the file
+            assert await elsewhere() == n
+    finally:
+        await store.close()

@@ -546,3 +546,19 @@ def test_a_deadlock_with_a_sale_is_tried_again(
     monkeypatch.setattr(page, "store", fail)
     with pytest.raises(Changed if is_tried_again else sa.exc.DBAPIError):
         page.store_fresh(None, KINDS["Meters"], [], None, None)  # type: ignore[arg-type]
+
+
+def test_two_meters_that_hang_at_one_service_point_are_a_fault_also_across_pages(
+    lite: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "PAGE", 1)
+    header, first = (FOLDER / "meters.csv").read_text(encoding="utf-8").splitlines()[:2]
+    numbers = [MeterNumber.from_body(f"041111111{n}").drn for n in range(2)]
+    pan = first.split(",")[1]
+    rows = [first.replace(pan, "").replace("04012345676", number).replace("SP-20001", "SP-N") for number in numbers]
+    lite.sample()
+    assert lite.take("points", "service_point,account_no,tariff_code\nSP-N,A100001,D1-FLAT\n")[0] == 0
+    code, _, err = lite.take("meters", "\n".join([header, *rows]) + "\n")
+    assert code == 2 and f"line 3: service_point: meter {numbers[0]} hangs there already" in err
+    assert lite.take("meters", f"{header}\n{rows[0]}\n")[0] == 0
+    assert "hangs there already" in lite.take("meters", f"{header}\n{rows[1]}\n")[2]
