@@ -56,7 +56,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 
 # PostgreSQL for the tests: the machine's own if there is one, else the wheel's. Only where neither is to be had is the
 # system's package installed, if we may; else the tests that need it are left out, and say so. SoftHSM2 likewise, which
-# comes as the system's package only.
+# comes as the system's package only, as does Chromium, which drives the pages.
 $(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@if ! $(BIN)/python -m tests.postgres; then \
@@ -70,4 +70,8 @@ $(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update \
 	    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends softhsm2; } \
 	  || echo "the tests that need SoftHSM2 are left out"
+	@$(BIN)/python -m tests.browser \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update \
+	    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; } \
+	  || echo "the tests that need Chromium are left out"
 	touch $(RUN_STAMP) $@

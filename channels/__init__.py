@@ -5,4 +5,5 @@ commands    the words of customers, as commands
 wording     messages and refusals, in words
 sms         SMS over any number of SMPP links
 smpp        the protocol: codec, session, link, and a message centre for the sandbox
+iso8583     banks and cash machines: codec by profile, frames, MACs, what messages mean
 """

@@ -13,6 +13,7 @@ in the settings themselves. No message of this module shows the value of a secre
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 import types
@@ -24,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from config.settings import (
+    CallbackSettings,
     ChannelSettings,
     DatabaseSettings,
     DeliverySettings,
@@ -37,6 +39,7 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
+    UssdSettings,
     UtilitySettings,
 )
 from config.values import Variable, Wrong, convert, describe, kind_of, suggestion
@@ -55,17 +58,31 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "sts": StsSettings,
     "http": HttpSettings,
     "log": LogSettings,
-    "smpp": SmppSettings,  # the last three are lists of such tables
+    "callbacks": CallbackSettings,
+    "smpp": SmppSettings,  # the last four are lists of such tables
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
+    "ussd": UssdSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module"}
-_LISTS: Final[Mapping[str, type]] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings}
+_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service"}
+_LISTS: Final[Mapping[str, type]] = {
+    "smpp": SmppSettings,
+    "pkcs11": Pkcs11Settings,
+    "prism": PrismSettings,
+    "ussd": UssdSettings,
+}
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
 _NEVER_INLINE: Final = frozenset(
-    {(StsSettings, "master_key"), (StsSettings, "passphrase"), (Pkcs11Settings, "pin"), (PrismSettings, "password")}
+    {
+        (StsSettings, "master_key"),
+        (StsSettings, "passphrase"),
+        (Pkcs11Settings, "pin"),
+        (PrismSettings, "password"),
+        (UssdSettings, "path_secret"),
+        (UssdSettings, "header_secret"),
+    }
 )
 
 # The first may not be greater than the second.
@@ -449,6 +466,32 @@ class _Reader:
         if values.get("tls_ca_file") and values.get("tls") is False:
             self.fault(f"{where}.tls", table.get("tls"), "true, since tls_ca_file is set", "false")
 
+    def check_networks(self, table: Mapping[str, Any], where: str, values: dict[str, Any], name: str) -> None:
+        for part in re.split(r"[\s,]+", values.get(name, "").strip()):
+            try:
+                if part:
+                    ipaddress.ip_network(part)
+            except ValueError:
+                expected = 'addresses and networks such as "196.201.214.0/24 10.0.0.5"'
+                self.fault(f"{where}.{name}", table.get(name), expected, repr(part))
+
+    def check_callbacks(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "trusted_proxies")
+        certificate, key = values.get("tls_certificate_file"), values.get("tls_key_file")
+        if bool(certificate) != bool(key):
+            missing = "tls_key_file" if certificate else "tls_certificate_file"
+            self.fault(f"{where}.{missing}", None, "a path, since the other file of the pair is set", "none")
+
+    def check_ussd(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "addresses")
+        secrets = [values.get("path_secret", Secret("")).reveal(), values.get("header_secret", Secret("")).reveal()]
+        if not any(secrets) and not values.get("addresses"):
+            expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
+            self.fault(where, None, expected, "none of them")
+        if secrets[0] and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secrets[0]):
+            expected = "16 to 200 letters, digits, dashes and underscores"
+            self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
+
 
 _Check = Callable[[_Reader, Mapping[str, Any], str, dict[str, Any]], None]
 
@@ -457,6 +500,8 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     UtilitySettings: _Reader.check_utility,
     StsSettings: _Reader.check_sts,
     SmppSettings: _Reader.check_smpp,
+    CallbackSettings: _Reader.check_callbacks,
+    UssdSettings: _Reader.check_ussd,
 }
 
 

@@ -70,6 +70,7 @@ Seconds = Annotated[float, Between(0.001, 86_400)]
 Count = Annotated[int, Between(1, 10_000_000)]
 Name = Annotated[str, Text(1, 40, r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, dots, dashes and underscores")]
 FilePath = Annotated[str, Text(0, 4096)]
+Networks = Annotated[str, Text(0, 4096)]  # addresses and networks, separated by blanks: "196.201.214.0/24 10.0.0.5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +265,50 @@ class PrismSettings:
     rest_max_s: Seconds = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackSettings:
+    """Where providers' callbacks come in: an HTTP server of its own, apart from health and metrics.
+
+    It is served only where some channel wants callbacks. `trusted_proxies` are the networks of reverse proxies whose
+    X-Forwarded-For is believed. Port 0 takes any free one, for tests.
+    """
+
+    host: Annotated[str, Text(1, 255)] = "127.0.0.1"
+    port: Annotated[int, Between(0, 65_535)] = 8081
+    tls_certificate_file: FilePath = ""
+    tls_key_file: FilePath = ""
+    trusted_proxies: Networks = ""
+    body_octets_max: Annotated[int, Between(1_024, 10_000_000)] = 65_536
+    read_timeout_s: Seconds = 10.0
+    at_once_max: Annotated[int, Between(1, 100_000)] = 1_000
+
+
+UssdKind = Literal["africastalking", "hubtel", "xmlrpc"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UssdSettings:
+    """One USSD service: the provider that calls, how it proves itself, and what its screens hold.
+
+    The callback's address is /ussd/<name>/<path_secret>, or /ussd/<name> without one. At least one of path_secret,
+    header_secret and addresses must be there, for nobody signs these calls.
+    """
+
+    name: Name
+    kind: UssdKind
+    path_secret: Secret = NO_SECRET
+    header_name: Annotated[str, Text(1, 80, "[A-Za-z0-9-]+", "the name of an HTTP header")] = "X-Api-Key"
+    header_secret: Secret = NO_SECRET
+    addresses: Networks = ""
+    country_code: Annotated[str, Text(0, 3, "[0-9]*", "digits")] = ""
+    gsm_septets_max: Annotated[int, Between(60, 182)] = 160
+    ucs2_characters_max: Annotated[int, Between(60, 80)] = 70
+    answer_within_s: Seconds = 8.0
+    session_s: Seconds = 300.0
+    resume_s: Seconds = 900.0
+    bought_shown_s: Annotated[float, Between(0, 86_400)] = 300.0
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -284,6 +329,8 @@ class Settings:
     smpp: tuple[SmppSettings, ...] = ()
     pkcs11: tuple[Pkcs11Settings, ...] = ()
     prism: tuple[PrismSettings, ...] = ()
+    callbacks: CallbackSettings = field(default_factory=CallbackSettings)
+    ussd: tuple[UssdSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""

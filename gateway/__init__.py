@@ -17,7 +17,10 @@ custody     which vending keys may be used, and deeds that change key store and 
 keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
 metertools, meterlifetools     `prepaid meters`
 customertools, pointtools, debttools, recordtools     `prepaid customers`, `points`, `debts`
+cases, pricetools     worked cases without a database: `prepaid price`
+preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
 moduletools     `prepaid modules`, `prepaid simulate`
+isotools        `prepaid iso`: banks' dialects and messages
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
 check       tries everything the gateway will need
 demo        the product at work on one machine

@@ -21,19 +21,25 @@ from gateway import (
     check,
     customertools,
     debttools,
+    isotools,
     keytools,
     logs,
     meterdesk,
     metertools,
     moduletools,
     pointtools,
+    pricetools,
+    tarifftools,
     tokentools,
+    ussdtools,
 )
 from gateway.bulk.run import Report
 from gateway.intake import IntakeFaults, load_folder
+from gateway.keysession import place
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
 from ledger import trouble
+from ledger.audit import Origin
 from ledger.schema import DatabaseAway, DatabaseUnusable, DatabaseVersion, RecordRefused
 from ledger.store import migrate, open_store
 from sts.errors import StsError
@@ -124,7 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     metertools.add_commands(commands)
     debttools.add_commands(commands)
     bulktools.add_commands(commands)
-    moduletools.add_commands(commands)
+    ussdtools.add_simulator(moduletools.add_commands(commands))
+    pricetools.add_commands(commands)
+    tarifftools.add_commands(commands)
+    isotools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")
@@ -203,7 +212,8 @@ def _load(options: argparse.Namespace) -> int:
         local = world.now().astimezone(app.zone(settings))
         store = await open_store(settings.database.url_with_password())
         try:
-            return await load_folder(store, options.folder, settings.utility, world, local)
+            origin = Origin(who=place(), at=world.now(), place=place())
+            return await load_folder(store, options.folder, settings.utility, world, local, origin)
         finally:
             await store.close()
 

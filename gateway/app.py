@@ -12,10 +12,12 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
+from channels.http.server import CallbackServer, Limits
 from channels.smpp.link import Link
 from channels.smpp.session import LinkSettings
 from channels.smpp.text import Alphabet
 from channels.sms import SmsChannel
+from channels.ussd import callbacks as ussd_callbacks
 from config import languages
 from config.languages import Catalogue
 from config.settings import Settings, SmppSettings
@@ -24,6 +26,7 @@ from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
 from gateway.metrics import Metrics
+from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
 from ledger import vendingkeys
@@ -95,6 +98,14 @@ def sms_channel(settings: Settings, world: World, catalogue: Catalogue) -> SmsCh
     )
 
 
+def _server_tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.callbacks.tls_certificate_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.callbacks.tls_certificate_file, settings.callbacks.tls_key_file)
+    return context
+
+
 class Gateway:
     """A running gateway. Made by `running`."""
 
@@ -119,7 +130,12 @@ class Gateway:
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         self._world = world
         self.delivery = Delivery(store, self.channels, settings.delivery, settings.gateway.node, world, metrics)
-        self.desk = VendingDesk(Shop.of(settings, world, module), store, self.delivery, metrics)
+        shop = Shop.of(settings, world, module)
+        self.desk = VendingDesk(shop, store, self.delivery, metrics)
+        services = {service.name: service for service in settings.ussd}
+        self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
+        self.callbacks = self._callback_server(catalogue)
+        self._callbacks_serve = asyncio.Event()
         metrics.watch_queue(lambda: store.waiting)
         self.health = HealthServer(
             settings.http,
@@ -128,12 +144,37 @@ class Gateway:
             {"sts_tables": module.status().table_set, "node": settings.gateway.node},
         )
 
+    def _callback_server(self, catalogue: Catalogue) -> CallbackServer | None:
+        """The server for providers' callbacks, if any channel wants them."""
+        settings, language = self.settings.callbacks, self.settings.utility.default_language
+        routes = ussd_callbacks.routes(
+            self.settings.ussd,
+            self.ussd,
+            now=self._world.now,
+            help_text=lambda: catalogue.text("ussd_over", {}, language),
+            on_refused=self.metrics.callback_refused,
+        )
+        if not routes:
+            return None
+        return CallbackServer(
+            settings.host,
+            settings.port,
+            routes,
+            Limits(settings.body_octets_max, settings.read_timeout_s, settings.at_once_max),
+            settings.trusted_proxies,
+            _server_tls(self.settings),
+            self.metrics.callback_refused,
+        )
+
     async def run(self) -> None:
         """Serve until cancelled; then say goodbye to the peers and finish what is in flight."""
         await self.health.start()
         try:
             if taken_up := await self.desk.resume(at_start=True):
                 log.info("purchases taken up again", extra={"purchases": taken_up})
+            if self.callbacks is not None:
+                await self.callbacks.start()
+                self._callbacks_serve.set()
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
                     tasks.create_task(channel.run(self.desk), name=channel.name)
@@ -141,10 +182,19 @@ class Gateway:
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
                 tasks.create_task(self._warn_of_keys(), name="keys")
+                tasks.create_task(self.ussd.sweep(), name="ussd sessions")
         finally:
+            if self.callbacks is not None:
+                await self.callbacks.stop()
             await self.delivery.close()
             await self.desk.close()
             await self.health.stop()
+
+    async def callback_port(self) -> int:
+        """The port where callbacks come in, once they do; of interest where the settings say 0."""
+        assert self.callbacks is not None, "no channel wants callbacks"
+        await self._callbacks_serve.wait()
+        return self.callbacks.port
 
     async def _keep_resuming(self) -> None:
         while True:
@@ -187,7 +237,7 @@ class Gateway:
         return True
 
     async def _is_bound(self) -> bool:
-        return self.sms.is_up()
+        return self.sms.is_up() or not self.settings.smpp
 
     async def _has_keys(self) -> bool:
         return bool(self.module.status().keys)

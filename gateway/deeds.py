@@ -41,6 +41,7 @@ class Arrival:
 
     shop: Shop
     inbound: Inbound
+    is_told_here: bool = False  # the channel answers in the same exchange: refusals stand in `Done.refusal`
 
     @property
     def idem_key(self) -> str:
@@ -67,7 +68,7 @@ class Arrival:
 
     def decide(self, unit: Unit) -> Done:
         inbound, world = self.inbound, self.shop.world
-        now, done = world.now(), Done()
+        now, done = world.now(), Done(is_told_here=self.is_told_here)
         phone = unit.phones.get(inbound.sender)
         default = self.shop.settings.utility.default_language
         language = (phone.language or phone.customer_language or default) if phone else default
@@ -108,10 +109,14 @@ class Arrival:
         except Exception:  # a bug of ours, or data that cannot be: nothing was done, and the sender is told just that
             log.exception("a request met a bug", extra={"request": str(request_id)})
             unit.rollback(stored)
-            done = Done(is_fault=True)
+            done = Done(is_fault=True, is_told_here=self.is_told_here)
             refused = Refusal(Reason.INTERNAL)
         done.reason = refused.reason
-        self._reply(unit, done, now, request_id, language, refusal_message(self.shop, refused))
+        message = refusal_message(self.shop, refused)
+        if self.is_told_here:
+            done.refusal = message
+        else:
+            self._reply(unit, done, now, request_id, language, message)
         return done
 
     def _reply(self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, message: Message) -> None:
@@ -131,35 +136,8 @@ class Arrival:
     def _buy(
         self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, phone: Phone | None, buy: Buy
     ) -> None:
-        inbound = self.inbound
-        meter = _meter(unit, phone, buy.drn)
-        if meter.service_point_id is None:  # else the table decides, once the purchase is stored
-            require_in_service(meter)
-        assert meter.service_point_id is not None, "a meter in service hangs at a service point"
-        reservation = timedelta(seconds=self.shop.settings.purchase.reservation_timeout_s)
-        row = PurchaseRow(
-            id=request_id,
-            meter_id=meter.id,
-            service_point_id=meter.service_point_id,
-            channel=inbound.channel,
-            peer=inbound.peer,
-            sender=inbound.sender,
-            destination=inbound.destination,
-            language=language,
-            amount_minor=buy.amount_minor,
-            state=START.state.value,
-            owed=START.effect.value,
-            reason=None,
-            payer_id=None,
-            station_id=None,
-            tariff_code=None,
-            tariff_version=None,
-            units_tenths=None,
-            sale=None,
-            receipt=None,
-            accepted_at=inbound.received_at,
-            expires_at=now + reservation,
-        )
+        meter = meter_of(unit, phone, buy.drn)
+        row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
@@ -172,13 +150,13 @@ class Arrival:
         if isinstance(command, Help):
             return language, Message("help", {"short_code": self.inbound.destination})
         if isinstance(command, SetLanguage):
-            self._set_phone(unit, phone, language=command.language)
+            self.set_phone(unit, phone, language=command.language)
             return command.language, Message("language_set", {})
         if isinstance(command, OptOut):
-            self._set_phone(unit, phone, notices_stopped_at=now)
+            self.set_phone(unit, phone, notices_stopped_at=now)
             return language, Message("opted_out", {})
         if isinstance(command, OptIn):
-            self._set_phone(unit, phone, notices_stopped_at=None)
+            self.set_phone(unit, phone, notices_stopped_at=None)
             return language, Message("opted_in", {})
         if isinstance(command, RedeemVoucher):
             raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
@@ -188,7 +166,7 @@ class Arrival:
 
     def _last_token(self, unit: Unit, phone: Phone | None, command: LastToken) -> Message:
         """The stored token again, for the phone that bought it or whose customer has the meter."""
-        meter = _meter(unit, phone, command.drn)
+        meter = meter_of(unit, phone, command.drn)
         last = unit.last_purchases.get(meter.id)
         if last is None:
             raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
@@ -223,7 +201,8 @@ class Arrival:
             "statement", self.shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
         )
 
-    def _set_phone(self, unit: Unit, phone: Phone | None, **changes: Any) -> None:
+    def set_phone(self, unit: Unit, phone: Phone | None, **changes: Any) -> None:
+        """Change what a phone's owner may change: language, notices."""
         msisdn = self.inbound.sender
         if phone is None:
             phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
@@ -238,7 +217,39 @@ class Arrival:
         unit.put("phones", msisdn, phone)
 
 
-def _meter(unit: Unit, phone: Phone | None, drn: str | None) -> Meter:
+def new_purchase(
+    shop: Shop, inbound: Inbound, request_id: UUID, meter: Meter, language: str, buy: Buy, now: datetime
+) -> PurchaseRow:
+    """A purchase at its beginning. Raises Refusal for a meter that hangs nowhere."""
+    if meter.service_point_id is None:  # else the table decides, once the purchase is stored
+        require_in_service(meter)
+    assert meter.service_point_id is not None, "a meter in service hangs at a service point"
+    return PurchaseRow(
+        id=request_id,
+        meter_id=meter.id,
+        service_point_id=meter.service_point_id,
+        channel=inbound.channel,
+        peer=inbound.peer,
+        sender=inbound.sender,
+        destination=inbound.destination,
+        language=language,
+        amount_minor=buy.amount_minor,
+        state=START.state.value,
+        owed=START.effect.value,
+        reason=None,
+        payer_id=None,
+        station_id=None,
+        tariff_code=None,
+        tariff_version=None,
+        units_tenths=None,
+        sale=None,
+        receipt=None,
+        accepted_at=inbound.received_at,
+        expires_at=now + timedelta(seconds=shop.settings.purchase.reservation_timeout_s),
+    )
+
+
+def meter_of(unit: Unit, phone: Phone | None, drn: str | None) -> Meter:
     """The meter that was named, or else the only one of the sender's customer."""
     if drn is None:
         saved = unit.saved_meters.get(phone.customer_id, []) if phone and phone.customer_id else []

@@ -14,12 +14,14 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
 from channels.smpp.message_centre import Account, CentreSettings, Fault, MessageCentre, ReceivedReply
+from channels.ussd.simulated import Phone, Provider, Shown
 from config.settings import (
+    CallbackSettings,
     DatabaseSettings,
     GatewaySettings,
     HttpSettings,
@@ -28,12 +30,15 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
+    UssdKind,
+    UssdSettings,
     UtilitySettings,
 )
 from gateway import app, custody, logs
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
+from gateway.ussd.webphones import WebPhones
 from gateway.world import RealWorld, World
 from ledger.bulk.kind import Record
 from ledger.bulk.kinds import KINDS
@@ -50,6 +55,7 @@ from sts.tables import SAMPLE
 FOLDER = Path(__file__).parent / "sample"
 SHORT_CODE = "20777"
 _METERS_MAX = 1000
+USSD_CODE = "*384*777#"
 _SYSTEM_ID, _PASSWORD = "umoja", "sandbox"
 _REPLY_WITHIN_S = 10.0
 
@@ -142,18 +148,23 @@ class Sandbox:
     gateway: app.Gateway
     centre: MessageCentre
     phones: Phones
+    provider: Provider
     meters: dict[str, Meter]
     world: World
     wrong: list[str] = field(default_factory=list)  # what did not come out as it must
 
 
 @asynccontextmanager
-async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    folder: Path, world: World, *, http_port: int = 0, ussd_kind: UssdKind = "africastalking"
+) -> AsyncIterator[Sandbox]:
     """The sample utility, its keys, message centre, meters and gateway, serving, in this folder."""
     centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
     await centre.start()
     try:
         settings, records = _prepare(folder, world, centre.port, http_port)
+        (service,) = settings.ussd
+        settings = replace(settings, ussd=(replace(service, kind=ussd_kind),))
         local = world.now().astimezone(app.zone(settings))
         url = settings.database.url
         await migrate(url)
@@ -169,12 +180,26 @@ async def sandbox(folder: Path, world: World, *, http_port: int = 0) -> AsyncIte
         async with app.opened(settings, world, Metrics()) as gateway:
             serving = asyncio.create_task(gateway.run())
             try:
-                yield Sandbox(gateway, centre, Phones(centre), meters, world)
+                provider = await _ussd_provider(gateway, world)
+                try:
+                    yield Sandbox(gateway, centre, Phones(centre), provider, meters, world)
+                finally:
+                    await provider.close()
             finally:
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
     finally:
         await centre.stop()
+
+
+async def _ussd_provider(gateway: app.Gateway, world: World) -> Provider:
+    """A USSD provider whose phones reach this gateway's callback."""
+    (service,) = gateway.settings.ussd
+    port = await gateway.callback_port()
+    url = f"http://127.0.0.1:{port}/ussd/{service.name}/{service.path_secret.reveal()}"
+    provider = Provider(url, service.kind, USSD_CODE, lambda: f"ATUid_{world.nonce(8).hex()}", world.now)
+    await provider.open()
+    return provider
 
 
 def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tuple[Settings, list[VendingKeyRecord]]:
@@ -189,6 +214,8 @@ def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tu
         database=DatabaseSettings(url=f"sqlite:///{folder}/prepaid.db"),
         sts=StsSettings(keystore=str(keystore), master_key=Secret(master.hex())),
         http=HttpSettings(port=http_port),
+        callbacks=CallbackSettings(port=0),
+        ussd=(UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),),
         log=LogSettings(level="WARNING", format="text"),
         smpp=(
             SmppSettings(
@@ -245,6 +272,31 @@ async def converse(box: Sandbox) -> None:
             _type_in(box, step.about, box.meters[step.buys_for], reply.text)
 
 
+async def dial(box: Sandbox) -> None:
+    """One purchase by USSD: every screen, the token on the last one and by SMS, and the redial that buys nothing."""
+    about, msisdn, meter = "Fatuma buys by USSD, in Swahili", "254711081474", "01405512003"
+    print(f"\n--- {about}")
+    phone = Phone(box.provider, msisdn)
+
+    def show(typed: str, shown: Shown) -> None:
+        print(f"{msisdn} > {typed}")
+        print("\n".join(f"    | {line}" for line in shown.text.split("\n")))
+
+    show(USSD_CODE, await phone.dial())
+    for typed in ("1", "1", "300", "1"):
+        show(typed, await phone.type(typed))
+    token = tokens_in(phone.shown.text)
+    reply = await box.phones.reply(msisdn)
+    if not phone.shown.is_over or len(token) != 1 or reply is None or token != tokens_in(reply.text):
+        box.wrong.append(f"{about}: the last screen and the SMS do not show the same token")
+    else:
+        _type_in(box, about, box.meters[meter], reply.text)
+    again = await phone.dial()
+    show(f"{USSD_CODE} (a moment later)", again)
+    if token != tokens_in(again.text):
+        box.wrong.append(f"{about}: the redial does not show what was just bought")
+
+
 def tokens_in(text: str) -> list[str]:
     """The 20-digit tokens in a text, in their order, whatever stands between their groups of four."""
     plain_text = "".join(c for c in text if c.isdigit() or c.isalpha() or c == "\n")
@@ -298,6 +350,7 @@ async def _run(folder: Path, *, once: bool) -> int:
         print(f"{UTILITY.name}: a sample utility, message centre on 127.0.0.1:{box.centre.port}, files in {folder}")
         print("EA07 tokens are made with the sample tables printed in the standard; real EA07 meters refuse them.")
         await converse(box)
+        await dial(box)
         await show_books(box)
         for sentence in box.wrong:
             print(f"WRONG: {sentence}")
@@ -310,6 +363,9 @@ async def _run(folder: Path, *, once: bool) -> int:
 async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
     print(f"\nstill serving; health and metrics on http://127.0.0.1:{box.gateway.health.port}/readyz and /metrics")
     print("type PHONE TEXT to send a text, as in: 254711013579 04012345676 200        (Ctrl-C ends)")
+    web = WebPhones(box.provider, 0, box.phones.send)
+    await web.start()
+    print(f"phones with keys and screens, for USSD and SMS: http://127.0.0.1:{web.port}/")
     loop = asyncio.get_running_loop()
     sys.stdout.flush()
 
@@ -325,6 +381,7 @@ async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
     async def show() -> None:
         while True:
             reply = await box.phones.any_reply()
+            web.received(reply.destination, reply.text)
             print(f"{reply.destination} <\n" + "\n".join(f"    {line}" for line in reply.text.split("\n")), flush=True)
 
     showing = asyncio.create_task(show())
@@ -334,6 +391,7 @@ async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
         await told.wait()
     finally:
         showing.cancel()
+        await web.stop()
 
 
 def main(folder: Path | None, *, once: bool) -> int:

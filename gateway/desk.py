@@ -50,6 +50,7 @@ class VendingDesk:
         self._outgoing = outgoing
         self._metrics = metrics
         self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
+        self._ends: dict[UUID, asyncio.Future[None]] = {}  # purchases whose end somebody here waits for
         self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
 
     async def receive(self, inbound: Inbound) -> None:
@@ -95,6 +96,18 @@ class VendingDesk:
             self._start(purchase_id, self._go_on(Continue(self._shop, purchase_id)))
         return len(left)
 
+    def carry_on(self, done: Done) -> None:
+        """Set going what a deed's commit has made true; for deeds that another shell has handed to the store."""
+        self._after(done)
+
+    def end_of(self, purchase_id: UUID) -> asyncio.Future[None]:
+        """A future for when this purchase has a token or a refusal by a deed of this process; ask before the deed."""
+        future = self._ends.get(purchase_id)
+        if future is None:
+            future = self._ends[purchase_id] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda _: self._ends.pop(purchase_id, None))
+        return future
+
     async def close(self) -> None:
         """Stop asking modules; what is unfinished is stored and taken up at the next start."""
         tasks = list(self._going_on.values())
@@ -106,6 +119,9 @@ class VendingDesk:
         """Set going what a deed's commit has made true."""
         if done.state is not None:
             self._metrics.purchase_entered(done.state)
+            ended = self._ends.get(done.purchase_id) if done.purchase_id is not None else None
+            if ended is not None and not ended.done() and done.state not in WAITING:
+                ended.set_result(None)
         if done.is_fault:
             self._metrics.fault("desk")
         if done.replies:

@@ -24,11 +24,11 @@ from sts.modules.contract import SecurityModule
 T = TypeVar("T")
 
 
-def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Run this with the database open."""
+def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]], *, statement_timeout_s: int = 30) -> T:
+    """Run this with the database open; a report may need statements that run longer than a sale's."""
 
     async def run() -> T:
-        store = await open_store(settings.database.url_with_password())
+        store = await open_store(settings.database.url_with_password(), statement_timeout_s=statement_timeout_s)
         try:
             return await work(store)
         finally:

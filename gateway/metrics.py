@@ -56,6 +56,9 @@ class Metrics:
         self._not_stored = self._counter(
             "not_stored", "Requests that could not be stored and were not acknowledged.", "channel"
         )
+        self._callbacks_refused = self._counter(
+            "callbacks_refused", "Providers' callbacks that were not taken, by route and why.", "route", "why"
+        )
         self._outcomes = self._counter(
             "outcomes", "Requests answered, by reason; OK where nothing was refused.", "channel", "reason"
         )
@@ -101,6 +104,10 @@ class Metrics:
     def not_stored(self, channel: str) -> None:
         """A request could not be stored; its peer will send it again."""
         self._not_stored.labels(self._channels.bounded(channel)).inc()
+
+    def callback_refused(self, route: str, why: str) -> None:
+        """A provider's callback was not taken: `route` is its name, not its path; `why` a stable word."""
+        self._callbacks_refused.labels(self._channels.bounded(route), why).inc()
 
     def outcome(self, channel: str, reason: Reason | None) -> None:
         """A request was answered: refused for a reason, or not refused (None)."""

@@ -18,8 +18,11 @@ from sts.modules.prism.simulated import Account, Faults
 from sts.modules.prism.simulator import PrismSimulator, SimulatorSettings
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add `modules` and `simulate` to an argparse sub-parsers object; each sets `run`, options to exit code."""
+def add_commands(subparsers: Any) -> Any:
+    """Add `modules` and `simulate` to an argparse sub-parsers object; each sets `run`, options to exit code.
+
+    Gives the sub-parsers of `simulate`, for other simulators.
+    """
     about = "look at the security modules of the settings"
     modules = subparsers.add_parser("modules", help=about, description=about)
     what = modules.add_subparsers(dest="modules_command", required=True, metavar="WHAT")
@@ -46,6 +49,7 @@ def add_commands(subparsers: Any) -> None:
     prism.add_argument("--silent", action="store_true", help="take calls and never answer")
     prism.add_argument("--out-of-service", action="store_true")
     prism.set_defaults(run=_simulate_prism)
+    return which
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -66,6 +67,68 @@ def after_json(account: pricing.Account) -> dict[str, Any]:
         "free_last_month": account.free_last_month,
         "debts": {debt.id: debt.recovered_this_month_minor for debt in account.debts},
     }
+
+
+def priced_from_json(account: pricing.Account, debt_cap_percent: Fraction) -> dict[str, Any]:
+    """The account before a sale, as JSON: with it and the tariff's version the sale can be reckoned again for ever.
+
+    The most that debts may take together, a setting, belongs to it where there are debts.
+    """
+    kept: dict[str, Any] = {
+        "counter_month": account.counter_month,
+        "month_units_tenths": account.month_units_tenths,
+        "fixed_through_month": account.fixed_through_month,
+        "fixed_through_date": account.fixed_through_date.isoformat(),
+        "fixed_shortfall_minor": account.fixed_shortfall_minor,
+        "carry_minor": account.carry_minor,
+        "free_kwh_per_month": account.free_kwh_per_month,
+        "free_last_month": account.free_last_month,
+    }
+    if account.debts:
+        kept["debt_cap_percent"] = str(debt_cap_percent)
+        kept["debts"] = [
+            {
+                "id": debt.id,
+                "priority": debt.priority,
+                "mode": debt.mode.value,
+                "outstanding_minor": debt.outstanding_minor,
+                "instalment_minor": debt.instalment_minor,
+                "percent": str(debt.percent),
+                "active": debt.active,
+                "recovered_this_month_minor": debt.recovered_this_month_minor,
+            }
+            for debt in account.debts
+        ]
+    return kept
+
+
+def priced_from(kept: Mapping[str, Any]) -> tuple[pricing.Account, Fraction]:
+    """The inverse of `priced_from_json`; without debts the cap is of no matter, and 0."""
+    debts = (
+        pricing.Debt(
+            debt["id"],
+            debt["priority"],
+            pricing.DebtMode(debt["mode"]),
+            debt["outstanding_minor"],
+            debt["instalment_minor"],
+            Fraction(debt["percent"]),
+            debt["active"],
+            debt["recovered_this_month_minor"],
+        )
+        for debt in kept.get("debts", ())
+    )
+    account = pricing.Account(
+        counter_month=kept["counter_month"],
+        month_units_tenths=kept["month_units_tenths"],
+        fixed_through_month=kept["fixed_through_month"],
+        fixed_through_date=date.fromisoformat(kept["fixed_through_date"]),
+        fixed_shortfall_minor=kept["fixed_shortfall_minor"],
+        carry_minor=kept["carry_minor"],
+        free_kwh_per_month=kept["free_kwh_per_month"],
+        free_last_month=kept["free_last_month"],
+        debts=tuple(debts),
+    )
+    return account, Fraction(kept.get("debt_cap_percent", 0))
 
 
 def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> dict[str, Any]:

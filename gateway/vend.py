@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ from channels.contract import Message, Reply
 from config.settings import Settings
 from gateway import tokens
 from gateway.purchase import Effect, Event, State, Step, step
-from gateway.sale import account_of, after_json, fraction, receipt_of, split_json
+from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
@@ -34,6 +34,9 @@ from sts.errors import StsError
 from sts.modules.contract import ModuleSilent, SecurityModule
 
 log = logging.getLogger(__name__)
+
+# Channels that cannot be written to later, and the one that brings their replies.
+REPLIES_BY: Final = {"ussd": "sms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,10 @@ class Done:
     state: State | None = None
     reason: Reason | None = None
     replayed: bool = False
+    purchase_id: UUID | None = None
+    # A channel that answers in the same exchange tells a refusal itself: it is left here instead of in the outbox.
+    is_told_here: bool = False
+    refusal: Message | None = None
 
 
 @dataclass(slots=True)
@@ -127,7 +134,14 @@ class Vending:
             if event is None:
                 break
         self._store(life)
-        self.done.state = now_at.state
+        self.done.state, self.done.purchase_id = now_at.state, life.row.id
+
+    def quote(self, life: Life) -> Event | None:
+        """What the purchase would come to just now: QUOTED with the split, DECLINED with the refusal, None: busy.
+
+        Whoever calls this rolls the unit back to where it was.
+        """
+        return self._quote(life)
 
     def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
@@ -164,9 +178,10 @@ class Vending:
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
+            account_before = account_of(point, unit.debts.get(point.id, ()))
             sale = pricing.price(
                 tariff,
-                account_of(point, unit.debts.get(point.id, ())),
+                account_before,
                 row.amount_minor,
                 self.shop.local(row.accepted_at).replace(tzinfo=None),
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
@@ -182,6 +197,9 @@ class Vending:
             return Event.DECLINED
         earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
         life.split = split_json(sale, earned, (station.station_code or "") if station else "")
+        life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
+        if earned and station is not None:
+            life.split["commission_percent"] = station.commission_percent
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None
@@ -430,6 +448,10 @@ class Vending:
         message = refusal_message(self.shop, refusal)
         if refusal.reason is Reason.KEY_CHANGE_FIRST:
             message = Message(message.key, {**message.values, "tokens": tokens.shown(life.tokens)})
+        if self.done.is_told_here:
+            self.done.refusal = message
+            if not life.tokens:
+                return  # tokens are sent in any case: a screen is gone in a moment
         self._owe(life.row.id, life.row, message)
 
     # --- storing ---
@@ -496,6 +518,9 @@ def require_in_service(meter: Meter) -> None:
 
 def owe(shop: Shop, unit: Unit, done: Done, now: datetime, request_id: UUID, reply: Reply) -> None:
     """Put a reply into the outbox, leased to this node, which sends it right after the commit."""
+    instead = REPLIES_BY.get(reply.channel)
+    if instead is not None:
+        reply = replace(reply, channel=instead, peer="", sender="")
     lease_until = now + timedelta(seconds=shop.settings.delivery.lease_s)
     unit.insert(
         tables.outbox,

@@ -3,6 +3,8 @@
 money, reasons        amounts; every refusal, once
 accounts, entries     the chart of accounts; balanced postings of each kind of deed
 pricing               a payment divided into energy, tax, charges and debts
+byhand                the same by another arithmetic, told in lines
+sold                  sales as they stand, for those who reckon them again
 tariffs_format, tariffs   tariffs as documents, and as stored
 tables, bulk_tables, schema, migrations   all SQL tables; their version and history
 unit                  one batch in memory: what was read, what will be written

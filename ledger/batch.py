@@ -11,10 +11,11 @@ made again.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import tables
+from ledger import tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.unit import (
     Balance,
@@ -26,10 +27,14 @@ from ledger.unit import (
     Phone,
     Point,
     PurchaseRow,
+    SessionRow,
     StoredRequest,
     TokenRow,
     Unit,
 )
+
+LAST_SALES = 3
+"""How many of the last sales a customer is shown."""
 
 Question = tuple[Read, Sequence[Sequence[Any]]]
 
@@ -55,7 +60,7 @@ READ_TARIFFS = Read({"t": tables.tariff}, "t.code t.head", "FROM tariff t")
 READ_TARIFF_VERSIONS = Read(
     {"v": tables.tariff_version},
     "v.tariff_code v.effective_from v.rules",
-    "FROM tariff_version v ORDER BY v.tariff_code, v.effective_from",
+    "FROM tariff_version v WHERE v.state = 'RELEASED' ORDER BY v.tariff_code, v.effective_from",
 )
 READ_METERS = Read(
     {"m": tables.meter},
@@ -128,6 +133,26 @@ READ_POSTINGS = Read(
 )
 READ_REVERSALS = Read({"x": tables.txn}, "x.reverses x.id", "FROM txn x WHERE x.reverses {in0:uuid}")
 
+READ_SESSIONS = Read(
+    {"u": ussd_tables.ussd_session},
+    _columns("u", " ".join(column.name for column in ussd_tables.ussd_session.columns)),
+    "FROM ussd_session u WHERE u.msisdn {in0:text} ORDER BY u.key {lock:u}",
+)
+READ_OWNERS = Read(
+    {"m": tables.meter, "c": tables.customer, "s": tables.service_point},
+    "m.drn c.name s.area",
+    "FROM meter m JOIN service_point s ON s.id = m.service_point_id JOIN customer c ON c.id = s.customer_id "
+    "WHERE m.drn {in0:text}",
+)
+READ_LAST_SALES = Read(
+    {"f": tables.phone, "p": tables.purchase},
+    f"f.msisdn {_PURCHASE}",
+    "FROM phone f JOIN service_point s ON s.customer_id = f.customer_id JOIN meter m ON m.service_point_id = s.id "
+    "JOIN purchase p ON p.meter_id = m.id AND p.id IN ("
+    "SELECT q.id FROM purchase q WHERE q.meter_id = m.id AND q.state IN ('VENDED', 'DELIVERED') "
+    f"AND q.units_tenths > 0 ORDER BY q.id DESC LIMIT {LAST_SALES}) WHERE f.msisdn {{in0:text}} ORDER BY p.id DESC",
+)
+
 INSERTS = {
     table: Insert(table)
     for table in (
@@ -139,6 +164,7 @@ INSERTS = {
         tables.hold,
         tables.outbox,
         tables.phone,
+        ussd_tables.ussd_session,
     )
 }
 
@@ -215,8 +241,15 @@ CONFIRM_PURCHASE = Update(
     "purchase.state = 'VENDED'",
     loose=True,
 )
+_SET_SESSION = "step typed_length typed_hash mark place page state purchase_id seen_at expires_at"
+UPDATE_SESSION = Update(
+    ussd_tables.ussd_session, "key", _SET_SESSION, ", ".join(f"{name} = {{{name}}}" for name in _SET_SESSION.split())
+)
 SET_LANGUAGE = Update(tables.phone, "msisdn", "language", "language = {language}")
 SET_NOTICES = Update(tables.phone, "msisdn", "notices_stopped_at", "notices_stopped_at = {notices_stopped_at}")
+
+
+_session_values = attrgetter(*SessionRow.__slots__)
 
 
 def _unique(keys: Iterable[Any]) -> list[Any]:
@@ -230,6 +263,10 @@ def _supply_groups(meter: Meter) -> list[str]:
 def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     """Ask for everything in `need`, and return the unit that holds it."""
     unit = Unit()
+    if need.sessions_of:
+        rows = yield READ_SESSIONS, [_unique(need.sessions_of)]
+        unit.sessions = {row[0]: SessionRow(*row) for row in rows}
+        unit.sessions_read = dict(unit.sessions)
     if need.meters or need.saved_meters_of or need.purchases:
         rows = yield READ_METERS, [_unique(need.meters), _unique(need.saved_meters_of), _unique(need.purchases)]
         for row in rows:
@@ -260,6 +297,8 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             for row in (yield READ_RECENT, [meter_ids, [need.since]]):
                 recent.setdefault(row[1], []).append(PurchaseRow(*row))
             unit.recent = {meter_id: tuple(several) for meter_id, several in recent.items()}
+        if need.owners and unit.meters:
+            unit.owners = {drn: (name, area) for drn, name, area in (yield READ_OWNERS, [list(unit.meters)])}
         if need.last_tokens and meter_ids:
             unit.last_purchases = {row[1]: PurchaseRow(*row) for row in (yield READ_LAST, [meter_ids])}
     if need.requests:
@@ -272,7 +311,14 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     msisdns = _unique([*need.phones, *(purchase.sender for purchase in unit.purchases.values())])
     if msisdns:
         unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
-    wanted = _unique([*need.purchases, *(purchase.id for purchase in unit.last_purchases.values())])
+    if need.last_sales_of:
+        for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
+            last = PurchaseRow(*purchase)
+            unit.purchases.setdefault(last.id, last)
+            unit.last_sales.setdefault(msisdn, []).append(last.id)
+        unit.last_sales = {msisdn: ids[:LAST_SALES] for msisdn, ids in unit.last_sales.items()}
+    of_last = [purchase_id for ids in unit.last_sales.values() for purchase_id in ids]
+    wanted = _unique([*need.purchases, *(purchase.id for purchase in unit.last_purchases.values()), *of_last])
     if wanted:
         several_tokens: dict[UUID, list[TokenRow]] = {}
         for row in (yield READ_TOKENS, [wanted]):
@@ -340,6 +386,11 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     for update, rows in unit.updates.items():
         if rows:
             yield update, rows
+    sessions = sorted(unit.changed("sessions"), key=lambda s: s.key)
+    if began := [s for s in sessions if s.key not in unit.sessions_read]:
+        yield INSERTS[ussd_tables.ussd_session], [_session_values(s) for s in began]
+    if went_on := [s for s in sessions if s.key in unit.sessions_read]:
+        yield UPDATE_SESSION, [(s.key, *(getattr(s, name) for name in _SET_SESSION.split())) for s in went_on]
     if counted := [
         (*name, limit.tokens_made - read.tokens_made, limit.units_made_tenths - read.units_made_tenths)
         for name, read in unit.key_limits_read.items()

@@ -293,7 +293,9 @@ def tariff(connection: sa.Connection, code: str) -> Tariff:
     if not heads:
         raise ChangeRefused(Fault.UNKNOWN, f"no tariff {code}")
     versions = connection.execute(
-        sa.select(v.tariff_code, v.effective_from, v.rules).where(v.tariff_code == code).order_by(v.effective_from)
+        sa.select(v.tariff_code, v.effective_from, v.rules)
+        .where(v.tariff_code == code, v.state == "RELEASED")
+        .order_by(v.effective_from)
     ).all()
     return parse_rows([tuple(row) for row in heads], [tuple(row) for row in versions])[code]
 

@@ -51,11 +51,29 @@ tariff = table(
     text_("head"),  # JSON: all that is not in a version
 )
 
+# What a version says is never changed: a mistake is withdrawn, and entered again under the next number.
 tariff_version = table(
     "tariff_version",
     text_("tariff_code", sa.ForeignKey("tariff.code"), primary_key=True),
     text_("effective_from", primary_key=True),  # local date and time, ISO 8601 without zone
-    text_("rules"),  # JSON, never edited once sold under
+    int_("entry", primary_key=True, autoincrement=False),  # 1; more where one of this start was withdrawn
+    text_("rules"),  # JSON
+    text_("state"),  # DRAFT, RELEASED: prices sales, WITHDRAWN
+    text_("entered_by"),  # an operator's login; "load" for what `prepaid load` brought
+    at_("entered_at", nullable=True),
+    text_("released_by", nullable=True),
+    at_("released_at", nullable=True),
+    text_("withdrawn_by", nullable=True),
+    at_("withdrawn_at", nullable=True),
+    # Of one start only one stands.
+    sa.Index(
+        "ix_tariff_version_standing",
+        "tariff_code",
+        "effective_from",
+        unique=True,
+        sqlite_where=sa.text("state <> 'WITHDRAWN'"),
+        postgresql_where=sa.text("state <> 'WITHDRAWN'"),
+    ),
 )
 
 service_point = table(

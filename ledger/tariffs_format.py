@@ -13,10 +13,14 @@ A tariff document:
 
 Rates and amounts are in currency units without tax, written as decimal strings: a JSON number with a point is a binary
 fraction in most programs, and 0.1 is not one. `*_minor` are whole minor units. Times are local, without a zone.
+
+Percents are percents: "16" is sixteen of a hundred. One above 0 and below 1 is questioned, since most such are slips
+("0.16"): a version in which they are meant says so, `"percents_below_one": true`, where its releaser sees it too.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +53,8 @@ _ENTRIES_MAX: Final = 1_000
 # How other programs and people name prices by the hour.
 _TIME_BAND_KEYS: Final = frozenset(
     "time_band time_bands bands band hours hour time_of_use tou tou_bands from_hour to_hour from_time to_time "
-    "start_time end_time peak off_peak weekdays days_of_week".split()
+    "start_time end_time start_hour end_hour from to time times time_of_day tod schedule periods peak off_peak "
+    "weekday weekdays weekend weekends day_of_week days_of_week".split()
 )
 _TIME_BANDS: Final = "prices by time of day cannot be priced in a one-way token: it carries kWh, not the hour of use"
 
@@ -71,18 +76,68 @@ class TariffBook:
     currency: str
     minor_digits: int
     timezone: str
+    utc_offset_minutes: int
     debt_cap_percent: Fraction
+    reversal_window_minutes: int
     fees_minor: Mapping[str, int]
     tariffs: Mapping[str, Tariff]
 
 
-def read_tariff(document: Any, *, minor_digits: int) -> Tariff:
-    """A tariff from its document, as `json.loads` gives it. Raises `TariffFaults` with every fault found."""
-    reader = _Reader(minor_digits)
+class _Object(dict[str, Any]):
+    """An object of a document, with the keys that stood there twice: of those JSON keeps the last, unasked."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    made = _Object(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        made.repeated = tuple(dict.fromkeys(key for key in keys if keys.count(key) > 1))
+    return made
+
+
+def parse(text: str) -> Any:
+    """A document from its JSON text, for the readers below. Raises `TariffFaults` where it is not JSON."""
+    try:
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise TariffFaults((f"line {error.lineno} column {error.colno}: no JSON: {error.msg}",)) from None
+    except (ValueError, RecursionError) as error:
+        raise TariffFaults((f"no JSON that can be read: {error}",)) from None
+
+
+def read_tariff(document: Any, *, minor_digits: int, is_stored: bool = False) -> Tariff:
+    """A tariff from its document, as `parse` or `json.loads` gives it. Raises `TariffFaults` with every fault found.
+
+    What `is_stored` was accepted once and is not questioned again.
+    """
+    reader = _Reader(minor_digits, questions=not is_stored)
     tariff = reader.tariff("", document)
     reader.finish()
     assert tariff is not None
     return tariff
+
+
+def documents(document: Any) -> list[tuple[str, Any]]:
+    """The tariff documents of a file with their places: one tariff, or {"tariffs": [...]} with anything beside it.
+
+    Raises `TariffFaults` if it is neither.
+    """
+    if not isinstance(document, Mapping) or "tariffs" not in document:
+        return [("", document)]
+    reader = _Reader(2)
+    found = [(f"tariffs[{index}]", item) for index, item in enumerate(reader.entries("tariffs", document["tariffs"]))]
+    reader.finish()
+    return found
+
+
+# How the one way is called in which these rules reckon; a file that asks for another would be priced wrongly.
+_ONE_WAY: Final[Mapping[str, Any]] = {
+    "block_counter": "SERVICE_POINT_CALENDAR_MONTH",
+    "free_units_count_in_blocks": False,
+    "deduction_order": ["FEE", "DEBTS", "FIXED", "ENERGY"],
+}
 
 
 def read_book(document: Any) -> TariffBook:
@@ -97,7 +152,12 @@ def read_book(document: Any) -> TariffBook:
     reader.minor_digits = 2 if minor_digits is None else minor_digits
     currency = reader.matching("utility.currency", utility.get("currency"), re.compile("[A-Z]{3}"), "three capitals")
     timezone = reader.text("utility.timezone", utility.get("timezone"))
+    offset = reader.whole("utility.utc_offset_minutes", utility.get("utc_offset_minutes"), -12 * 60, 14 * 60)
+    window = reader.whole("utility.reversal_window_minutes", utility.get("reversal_window_minutes"), 0, 10**6)
     cap = reader.percent("utility.debt_cap_percent", utility.get("debt_cap_percent"))
+    for key, only in _ONE_WAY.items():
+        if key in utility and utility[key] != only:
+            reader.fault(f"utility.{key}", f"only {json.dumps(only)} is reckoned, got {_shown(utility[key])}")
     fees: dict[str, int] = {}
     for channel, settings in reader.mapping("channels", entries.get("channels"), None).items():
         path = f"channels.{channel}"
@@ -114,14 +174,16 @@ def read_book(document: Any) -> TariffBook:
             tariffs[tariff.code] = tariff
     reader.finish()
     assert minor_digits is not None and currency is not None and timezone is not None and cap is not None
-    return TariffBook(currency, minor_digits, timezone, cap, fees, tariffs)
+    assert offset is not None and window is not None
+    return TariffBook(currency, minor_digits, timezone, offset, cap, window, fees, tariffs)
 
 
 class _Reader:
     """Reads a document from the top and keeps what is wrong. A method that finds a fault notes it and gives None."""
 
-    def __init__(self, minor_digits: int) -> None:
+    def __init__(self, minor_digits: int, *, questions: bool = True) -> None:
         self.minor_digits = minor_digits
+        self._questions = questions
         self._faults: list[str] = []
 
     def fault(self, path: str, words: str) -> None:
@@ -138,6 +200,8 @@ class _Reader:
         if not isinstance(value, Mapping):
             self.fault(path, "missing" if value is None else f"an object expected, got {_shown(value)}")
             return {}
+        for key in getattr(value, "repeated", ()):
+            self.fault(f"{path}.{key}" if path else str(key), "stands there twice")
         for key in value:
             if keys is None or key in keys:
                 continue
@@ -208,10 +272,17 @@ class _Reader:
             return Fraction(value)
         return None
 
-    def percent(self, path: str, value: Any) -> Fraction | None:
+    def percent(self, path: str, value: Any, *, below_one: str = "", is_meant: bool = False) -> Fraction | None:
+        """0 to 100. One between 0 and 1 is taken for a slip unless `is_meant`; `below_one` says how to mean it."""
         percent = self.decimal(path, value)
         if percent is not None and percent > 100:
             self.fault(path, f"at most 100 expected, got {value}")
+            return None
+        if percent is not None and 0 < percent < 1 and self._questions and not is_meant:
+            self.fault(
+                path,
+                f'{value} is less than one percent: write "16" for sixteen percent, not "0.16"{below_one}',
+            )
             return None
         return percent
 
@@ -267,16 +338,15 @@ class _Reader:
         """The start, as far as it can be read, and the version, if it is without fault."""
         before = len(self._faults)
         lists = ("seasons", "per_kwh_charges", "percent_charges", "fixed_charges")
-        entries = self.mapping(path, value, {"effective_from", "vat_percent", *lists})
+        entries = self.mapping(path, value, {"effective_from", "vat_percent", "percents_below_one", *lists})
         if not isinstance(value, Mapping):
             return None, None
         start = self.start(f"{path}.effective_from", entries.get("effective_from"))
-        vat = self.percent(f"{path}.vat_percent", entries.get("vat_percent"))
-        if vat is not None and 0 < vat < 1:
-            written = entries.get("vat_percent")
-            self.fault(
-                f"{path}.vat_percent", f'{written} is less than one percent: write "16" for sixteen percent, not "0.16"'
-            )
+        is_meant = False
+        if "percents_below_one" in entries:
+            is_meant = self.truth(f"{path}.percents_below_one", entries["percents_below_one"]) or False
+        below_one = f'; if it is meant, add "percents_below_one": true to {path}'
+        vat = self.percent(f"{path}.vat_percent", entries.get("vat_percent"), below_one=below_one, is_meant=is_meant)
         seasons = self.seasons(f"{path}.seasons", entries.get("seasons"))
         codes: set[str] = set()
         per_kwh: list[PerKwhCharge] = []
@@ -289,7 +359,7 @@ class _Reader:
         percent: list[PercentCharge] = []
         for place, item in self.charges(f"{path}.percent_charges", entries, {"code", "percent", "vatable"}):
             code = self.charge_code(place, item, codes)
-            share = self.percent(f"{place}.percent", item.get("percent"))
+            share = self.percent(f"{place}.percent", item.get("percent"), below_one=below_one, is_meant=is_meant)
             vatable = self.truth(f"{place}.vatable", item.get("vatable"))
             if code is not None and share is not None and vatable is not None:
                 percent.append(PercentCharge(code, share, vatable))

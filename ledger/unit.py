@@ -36,6 +36,9 @@ class Need:
     since: UUID | None = None  # the meters' purchases later than this id
     accounts: list[UUID] = field(default_factory=list)  # limited accounts
     transactions: list[UUID] = field(default_factory=list)  # with their postings, to be reversed
+    sessions_of: list[str] = field(default_factory=list)  # MSISDNs whose USSD sessions are wanted
+    owners: bool = False  # whose the meters are and where, of those named and of the phones' customers
+    last_sales_of: list[str] = field(default_factory=list)  # MSISDNs: the last sales to their customer's meters
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,25 @@ class OutboxRow:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class SessionRow:
+    """A USSD session as stored; `ledger/ussd_tables.py` says what is what. Its screen may show a token."""
+
+    key: str
+    msisdn: str
+    service: str
+    step: int
+    typed_length: int
+    typed_hash: bytes
+    mark: str
+    place: str
+    page: str
+    state: str
+    purchase_id: UUID | None
+    seen_at: datetime
+    expires_at: datetime
+
+
 class Unit:
     """The state of one batch. Read it through its dictionaries; change it through its methods only."""
 
@@ -267,6 +289,10 @@ class Unit:
         self.key_limits_read: dict[KeyName, KeyLimit] = {}
         self.postings: dict[UUID, tuple[tuple[UUID, int], ...]] = {}  # by transaction
         self.reversals: dict[UUID, UUID] = {}  # transaction -> the one that reverses it
+        self.sessions: dict[str, SessionRow] = {}  # USSD sessions by key
+        self.sessions_read: dict[str, SessionRow] = {}
+        self.owners: dict[str, tuple[str, str]] = {}  # meter number -> customer's name, area
+        self.last_sales: dict[str, list[UUID]] = {}  # MSISDN -> its customer's last purchases with tokens, newest first
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}

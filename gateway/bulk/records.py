@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.bulk.form import Column, Form, needed, passed_over
 from gateway.bulk.row import Row
 from ledger.bulk.kind import Record
+from ledger.bulk.tariffs import MINOR_DIGITS
 from ledger.tariffs_format import TariffFaults, read_tariff
 from sts.errors import StsError
 from sts.meterkey import MeterKey
@@ -268,13 +269,14 @@ def _take_tariff(row: Row) -> None:
             row.fault(f"{document.get('code', '?')}: {field}", words)
     code = document.get("code")
     if isinstance(code, str) and code:
-        row.add("Tariffs", document)
+        row.add("Tariffs", {**document, MINOR_DIGITS: row.terms.minor_digits})
 
 
 TARIFFS: Final = Form(
     name="tariffs",
     file="tariffs.json",
-    about="tariffs with their versions, which are never edited: a file may add versions (ledger/tariffs_format.py)",
+    about="tariffs with their versions, which are never edited, and which the import releases; once somebody has "
+    "bought, two people bring new ones in (`prepaid tariff`). An export has the released ones",
     columns=(
         needed("code", "code, unique"),
         needed("name", "for people"),

@@ -17,6 +17,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import sets
+from ledger.audit import Origin
 
 Record = dict[str, Any]
 Fault = tuple[int, str, str]
@@ -25,13 +26,13 @@ Fault = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """What storing needs of the world: instants, ids, the utility's money. `local` is `now` at the utility."""
+    """What storing needs of the world: instants, ids, the utility's money, who does it. `local` is `now` there."""
 
     now: datetime
     local: datetime
     new_id: Callable[[], UUID]
     currency: str
-    minor_digits: int
+    origin: Origin | None = None
 
 
 class Coming(Protocol):

@@ -1,20 +1,26 @@
-"""Tariffs in bulk: documents whose versions are never edited. Functions of the SQL transaction they are handed."""
+"""Tariffs in bulk, as they are first brought in. Functions of the SQL transaction they are handed; they never commit.
+
+A version is never edited. Once somebody has bought, two people enter and release versions (`ledger/tariffs.py`), and a
+file brings in nothing new.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
 import ledger.tariffs
-from ledger import sets, tables
+from ledger import tables
 from ledger.bulk.kind import Coming, Fault, Kind, Occasion, Record
+from ledger.tariffs import State, TariffChanged
+
+MINOR_DIGITS = "minor_digits"
+"""What the record has beside the document: how many decimals its `..._minor` leave out."""
 
 
 class Tariffs(Kind):
-    """Tariffs, by code; the record is the tariff's document (`ledger/tariffs_format.py`)."""
+    """Tariffs, by code; the record is the tariff's document (`ledger/tariffs_format.py`) with MINOR_DIGITS."""
 
     name = "tariffs"
     fields = ()
@@ -24,71 +30,37 @@ class Tariffs(Kind):
         return str(record["code"])
 
     def stored(self, connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
-        found = _stored(connection, records)
-        # One with a version that the stored one has not is to be stored, too; one that contradicts it is a fault.
-        return {
-            code: found[code]
-            for record in records
-            if (code := self.key(record)) in found
-            and not _contradiction(found[code], record)
-            and {_start(each) for each in record["versions"]} <= {_start(each) for each in found[code]["versions"]}
-        }
+        return {self.key(record): record for record in records if _answer(connection, record) is None}
 
     def faults(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
-        stored = _stored(connection, records)
-        return [
-            (place, "code", words)
-            for place, record in enumerate(records)
-            if (was := stored.get(self.key(record))) is not None and (words := _contradiction(was, record))
-        ]
+        return [(place, "code", said) for place, record in enumerate(records) if (said := _answer(connection, record))]
 
     def insert(self, connection: sa.Connection, records: Sequence[Record], occasion: Occasion) -> None:
         for record in records:
-            ledger.tariffs.save(connection, record, minor_digits=occasion.minor_digits, currency=occasion.currency)
+            ledger.tariffs.save(
+                connection,
+                _document(record),
+                minor_digits=record[MINOR_DIGITS],
+                currency=occasion.currency,
+                origin=occasion.origin,
+            )
 
     def page(self, connection: sa.Connection, after: str, limit: int) -> list[Record]:
-        t = tables.tariff.c
-        heads = connection.execute(sa.select(t.code, t.head).where(t.code > after).order_by(t.code).limit(limit))
-        return _documents(connection, [tuple(row) for row in heads])
+        """Those that have a released version, with their released versions: what prices sales."""
+        t, v = tables.tariff.c, tables.tariff_version.c
+        has_one = sa.exists().where(v.tariff_code == t.code, v.state == State.RELEASED.value)
+        wanted = sa.select(t.code).where(t.code > after, has_one).order_by(t.code).limit(limit)
+        return [ledger.tariffs.document(connection, code) for code in connection.execute(wanted).scalars()]
 
 
-def _stored(connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
-    t = tables.tariff.c
-    codes = [str(record["code"]) for record in records]
-    heads = sets.by_key(connection, sa.select(t.code, t.head), t.code, codes)
-    return {record["code"]: record for record in _documents(connection, [tuple(row) for row in heads])}
+def _answer(connection: sa.Connection, record: Record) -> str | None:
+    """Why it cannot be stored; empty if it can, None if it need not."""
+    try:
+        found = ledger.tariffs.lacking(connection, _document(record), minor_digits=record[MINOR_DIGITS])
+    except TariffChanged as changed:
+        return str(changed)
+    return None if found is None else ""
 
 
-def _contradiction(was: Record, record: Record) -> str:
-    """In what a document contradicts the one stored, which stays as it is; empty if it only adds versions."""
-    if {**was, "versions": 0} != {**record, "versions": 0}:
-        return f"tariff {record['code']} differs from the one stored, which never changes: enter another one"
-    versions = {_start(version): version for version in was["versions"]}
-    for version in record["versions"]:
-        if versions.get(_start(version), version) != version:
-            return (
-                f"version {_start(version)} of tariff {record['code']} differs from the one stored, which never "
-                "changes: enter a new version"
-            )
-    return ""
-
-
-def _start(version: Any) -> str:
-    """When a version starts, as it is stored: with seconds."""
-    text = str(version["effective_from"])
-    return text if text.count(":") == 2 else f"{text}:00"
-
-
-def _documents(connection: sa.Connection, heads: Sequence[tuple[str, str]]) -> list[Record]:
-    v = tables.tariff_version.c
-    codes = [code for code, _ in heads]
-    versions: dict[str, list[Any]] = {}
-    wanted = sa.select(v.tariff_code, v.effective_from, v.rules).order_by(v.tariff_code, v.effective_from)
-    for row in sets.by_key(connection, wanted, v.tariff_code, codes):
-        versions.setdefault(row.tariff_code, []).append(json.loads(row.rules))
-    found = []
-    for code, text in heads:
-        head = json.loads(text)
-        head.pop("minor_digits")
-        found.append({**head, "versions": versions.get(code, [])})
-    return found
+def _document(record: Record) -> Record:
+    return {name: value for name, value in record.items() if name != MINOR_DIGITS}

@@ -9,9 +9,10 @@ figures. What the lines say:
 - `raw`: the same rows written by the bare driver, in batches of that size and of 256.
 - `ratio`: the gateway's rate over the raw one.
 - `tokens ...`: every way of making tokens, beside the bare cipher steps.
+- `iso8583 ...`: a bank's message read and written, beside pyiso8583.
 - `parts`: tokens, pricing and reading by themselves.
 - `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
-- `memory`, `start`: see --memory and --start.
+- `memory`, `start`, `ussd`: see --memory, --start and --ussd.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any, Final
 from gateway.purchase import State
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import bulk, parts, raw, tokens
+from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
 from tests.postgres import Cluster, PostgresFailed, postgres
@@ -46,6 +47,8 @@ _MEMORY_PURCHASES: Final = 100_000
 _STARTS: Final = 5
 _RAW_BATCH: Final = 256
 _BULK: Final = 20_000
+_USSD_RATE: Final = 200
+_USSD_S: Final = 20.0
 
 
 def say(name: str, **figures: Any) -> None:
@@ -257,7 +260,7 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
     """Everything that was asked for."""
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
-        if options.bulk or not (options.memory or options.start):
+        if options.bulk or not (options.memory or options.start or options.ussd):
             in_bulk(kind, folder, cluster, options.bulk or _BULK)
         if options.bulk:
             continue
@@ -267,12 +270,17 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             await memory(database, folder, _MEMORY_PURCHASES, options.window)
         if options.start:
             await start(database, folder)
-        if not (options.memory or options.start):
+        if options.ussd:
+            url = database.copy()
+            found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
+            database.drop(url)
+            say("ussd", database=kind, **found)
+        if not (options.memory or options.start or options.ussd):
             await speed(database, folder, options.purchases, options.window)
             everyone = database.everyone
-    if not (options.memory or options.start or options.bulk):
+    if not (options.memory or options.start or options.bulk or options.ussd):
         first_us, again_us = parts.token_us(everyone)
-        for line in tokens.figures():
+        for line in (*tokens.figures(), *iso8583codec.figures()):
             say(str(line.pop("name")), **line)
         say("parts", token_first_us=first_us, token_again_us=again_us, pricing_us=parts.pricing_us(everyone),
             reading_us=parts.reading_us(everyone))  # fmt: skip
@@ -289,6 +297,8 @@ def main() -> int:
     parser.add_argument("--memory", action="store_true", help=f"memory over {_MEMORY_PURCHASES} purchases, instead")
     parser.add_argument("--bulk", type=int, default=0, metavar="METERS", help="import and export so many, instead")
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
+    parser.add_argument("--ussd", action="store_true", help=f"{_USSD_RATE} USSD steps a second, instead")
+    parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()
     kinds = ("sqlite", "postgresql") if options.database == "both" else (options.database,)

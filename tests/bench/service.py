@@ -90,7 +90,7 @@ def write_settings(path: Path, url: str, centre_port: int, http_port: int, secti
         every.setdefault(name, {}).update(values)
     lines = []
     for name, values in every.items():
-        lines.append(f"[[{name}]]" if name == "smpp" else f"[{name}]")
+        lines.append(f"[[{name}]]" if name in ("smpp", "ussd") else f"[{name}]")
         lines.extend(f"{key} = {_toml(value)}" for key, value in values.items())
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -112,11 +112,18 @@ def free_port() -> int:
 class Service:
     """The process. Use it as a context manager: on leaving it is gone, in whatever state it was."""
 
-    def __init__(self, config: Path, http_port: int, command: tuple[str, ...] = ("-m", "gateway")) -> None:
+    def __init__(
+        self,
+        config: Path,
+        http_port: int,
+        command: tuple[str, ...] = ("-m", "gateway"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = config.with_suffix(".log")
         self._config = config
         self._http_port = http_port
         self._command = command
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Service:
@@ -133,7 +140,7 @@ class Service:
             self._process = subprocess.Popen(
                 [sys.executable, *self._command, "serve", "--config", str(self._config)],
                 cwd=_ROOT,
-                env={**os.environ, _MASTER_KEY_VARIABLE: utility.MASTER_KEY.hex()},
+                env={**os.environ, **self._environment, _MASTER_KEY_VARIABLE: utility.MASTER_KEY.hex()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,15 +1,15 @@
-"""Pricing: the worked cases in every field, examples that were published or reckoned by hand, and properties.
+"""Pricing: examples that were published or reckoned by hand, and properties.
 
-The worked cases are run by a small interpreter of the rules around pricing (refusals of meters and stations, repeats,
-reversals), because pricing itself knows neither. `reference` is the rules once more, R2 to R13, in plain fractions.
+`ledger/byhand.py` has the rules once more, R2 to R13, in plain fractions; both must agree. The worked cases are run in
+every field by tests/gateway/test_cases.py, because what surrounds pricing belongs to them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.money import half_up
+from ledger.byhand import Reckoned, reckon
 from ledger.pricing import (
     MOST_UNITS_TENTHS,
     Account,
@@ -41,12 +41,9 @@ from ledger.pricing import (
 from ledger.reasons import Reason, Refusal
 from ledger.tariffs_format import read_book
 from sts.amounts import field_down, field_up, units_of
-from sts.errors import NumberError
-from sts.numbers import check_drn
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 BOOK = read_book(json.loads((VECTORS / "tariffs.json").read_text()))
-CASES = [json.loads(line) for line in (VECTORS / "pricing_cases.jsonl").read_text().splitlines()]
 YEAR = tuple(range(1, 13))
 NO_DEBTS_CAP = Fraction(100)
 
@@ -88,185 +85,6 @@ def version(*blocks: tuple[str | None, str], vat: str = "16", **charges: Any) ->
 def sold(tariff: Tariff, account: Account, amount_minor: int, at: datetime, fee_minor: int = 0) -> Sale:
     """A sale without a cap on debts."""
     return price(tariff, account, amount_minor, at, fee_minor=fee_minor, debt_cap_percent=NO_DEBTS_CAP)
-
-
-# --- the worked cases -------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Bought:
-    """A purchase that the interpreter remembers."""
-
-    content: tuple[str, int, str]
-    at: datetime
-    sale: Sale
-    result: dict[str, Any]
-    before: Account
-    station_before: dict[str, Any]
-    is_reversed: bool = False
-
-
-class Utility:
-    """The rules around pricing: R1 about meters and stations, R13 about stations, R15 and R16."""
-
-    def __init__(self, initial: dict[str, Any]) -> None:
-        given = initial["account"]
-        self.drn: str = given["drn"]
-        self.meter_status: str = given["meter_status"]
-        self.tariff = BOOK.tariffs[given["tariff"]]
-        self.account = Account(
-            counter_month=given["counter_month"],
-            month_units_tenths=given["month_units_tenths"],
-            fixed_through_month=given["fixed_through_month"],
-            fixed_through_date=date.fromisoformat(given["fixed_through_date"]),
-            fixed_shortfall_minor=given["fixed_shortfall_minor"],
-            carry_minor=given["carry_minor"],
-            free_kwh_per_month=given["free_kwh_per_month"],
-            free_last_month=given["free_last_month"],
-            debts=tuple(
-                Debt(
-                    debt["id"],
-                    debt["priority"],
-                    DebtMode(debt["mode"]),
-                    debt["outstanding_minor"],
-                    debt["instalment_minor"],
-                    Fraction(debt["percent"]),
-                    debt["status"] == "ACTIVE",
-                    debt["recovered_this_month_minor"],
-                )
-                for debt in given["debts"]
-            ),
-        )
-        self.station: dict[str, Any] = initial["station"]
-        self.purchases: dict[str, Bought] = {}
-
-    def available(self) -> int:
-        """What the station may still sell."""
-        if self.station["funding"] == "PREPAID":
-            return int(self.station["float_minor"])
-        return int(self.station["credit_limit_minor"] - self.station["owed_minor"])
-
-    def rejected(self, error: str) -> dict[str, Any]:
-        return {"status": "REJECTED", "error": error, "station_available_after_minor": self.available()}
-
-    def outstanding(self) -> dict[str, int]:
-        return {debt.id: debt.outstanding_minor for debt in self.account.debts}
-
-    def step(self, step: dict[str, Any]) -> dict[str, Any]:
-        at = datetime.fromisoformat(step["at"])
-        return self.buy(step, at) if step["op"] == "BUY" else self.reverse(step["ref"], at)
-
-    def buy(self, step: dict[str, Any], at: datetime) -> dict[str, Any]:
-        content = (step["drn"], step["amount_minor"], step["channel"])
-        known = self.purchases.get(step["request_id"])
-        if known is not None:
-            return (
-                known.result | {"duplicate": True}
-                if known.content == content
-                else self.rejected("E_IDEMPOTENCY_MISMATCH")
-            )
-        try:
-            check_drn(step["drn"])
-        except NumberError:
-            return self.rejected("E_METER_INVALID")
-        if step["drn"] != self.drn:
-            return self.rejected("E_METER_UNKNOWN")
-        if self.meter_status != "INSTALLED":
-            return self.rejected("E_METER_BLOCKED")
-        amount = step["amount_minor"]
-        try:
-            sale = price(
-                self.tariff,
-                self.account,
-                amount,
-                at + timedelta(minutes=180),
-                fee_minor=BOOK.fees_minor[step["channel"]],
-                debt_cap_percent=BOOK.debt_cap_percent,
-            )
-        except Refusal as refusal:
-            return self.rejected(f"E_{refusal.reason}")
-        if amount > self.available():
-            return self.rejected("E_STATION_LIMIT")
-        before, station_before = self.account, dict(self.station)
-        self.account = sale.after
-        if self.station["funding"] == "PREPAID":
-            self.station["float_minor"] -= amount
-        else:
-            self.station["owed_minor"] += amount
-        result = {
-            "status": "OK",
-            "tariff_version": sale.tariff_version,
-            "fee_minor": sale.fee_minor,
-            "fee_vat_minor": sale.fee_vat_minor,
-            "debts": sale.debts_minor,
-            "debt_total_minor": sale.debt_total_minor,
-            "fixed_minor": sale.fixed_minor,
-            "fixed_vat_minor": sale.fixed_vat_minor,
-            "fixed_shortfall_after_minor": sale.fixed_shortfall_after_minor,
-            "carry_in_minor": sale.carry_in_minor,
-            "carry_out_minor": sale.carry_out_minor,
-            "energy_gross_minor": sale.energy_gross_minor,
-            "energy_net_minor": sale.energy_net_minor,
-            "energy_vat_minor": sale.energy_vat_minor,
-            "charges_minor": sale.charges_minor,
-            "units_tenths": sale.units_tenths,
-            "sts_amount16": sale.amount_field,
-            "units_exact": sale.units_exact,
-            "block_kwh": sale.block_kwh,
-            "month_units_after_tenths": sale.month_units_after_tenths,
-            "vat_total_minor": sale.vat_total_minor,
-            "free_units_tenths": sale.free_units_tenths,
-            "commission_minor": commission(amount, Fraction(self.station["commission_percent"])),
-            "station_available_after_minor": self.available(),
-            "debts_outstanding_after": self.outstanding(),
-        }
-        self.purchases[step["request_id"]] = Bought(content, at, sale, result, before, station_before)
-        return result
-
-    def reverse(self, ref: str, at: datetime) -> dict[str, Any]:
-        purchase = self.purchases.get(ref)
-        if purchase is None:
-            return self.rejected("E_REVERSE_UNKNOWN")
-        if purchase.is_reversed:
-            return self.rejected("E_ALREADY_REVERSED")
-        if purchase is not [known for known in self.purchases.values() if not known.is_reversed][-1]:
-            return self.rejected("E_REVERSE_NOT_LAST")
-        if at - purchase.at > timedelta(minutes=30):
-            return self.rejected("E_REVERSE_WINDOW")
-        purchase.is_reversed = True
-        assert self.account == purchase.sale.after
-        self.account, self.station = purchase.before, purchase.station_before
-        return {
-            "status": "REVERSED",
-            "month_units_after_tenths": self.account.month_units_tenths,
-            "carry_after_minor": self.account.carry_minor,
-            "fixed_shortfall_after_minor": self.account.fixed_shortfall_minor,
-            "debts_outstanding_after": self.outstanding(),
-            "station_available_after_minor": self.available(),
-        }
-
-
-@pytest.mark.parametrize("case", CASES, ids=[f"{case['id']} {case['title']}" for case in CASES])
-def test_worked_case_comes_out_in_every_field(case: dict[str, Any]) -> None:
-    utility = Utility(case["initial"])
-    for step, expected in zip(case["steps"], case["expect"], strict=True):
-        result = utility.step(step)
-        if "units_exact" in expected:
-            result = result | for_information(result, expected)
-        assert result == expected
-
-
-def for_information(result: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
-    """The two fields that are printed with six decimals: as printed where they agree to one millionth."""
-
-    def agree(value: Fraction, printed: str) -> bool:
-        return abs(value - Fraction(printed)) < Fraction(1, 10**6)
-
-    blocks = expected["block_kwh"]
-    return {
-        "units_exact": expected["units_exact"] if agree(result["units_exact"], expected["units_exact"]) else None,
-        "block_kwh": blocks if all(map(agree, result["block_kwh"], blocks)) else None,
-    }
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
@@ -525,128 +343,7 @@ def test_units_agree_with_the_token_package(units: int, up: bool) -> None:
     assert encodable(units, up=up) == (units_of(field), field)
 
 
-# --- the rules once more ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Reference:
-    """What R2 to R13 give, in plain fractions."""
-
-    fee_vat: int
-    debts: dict[str, int]
-    fixed: int
-    fixed_vat: int
-    shortfall: int
-    used: int
-    carry: int
-    units_exact: Fraction
-    units_tenths: int
-    portions: list[Fraction]
-    charges: dict[str, int]
-    energy_vat: int
-    energy_net: int
-
-
-def reference(tariff: Tariff, account: Account, amount: int, at: datetime, fee: int, cap: Fraction) -> Reference:
-    """The rules as they are written, slowly."""
-    minor = 10**tariff.minor_digits
-    rules = [version for version in tariff.versions if version.effective_from <= at][-1]
-    blocks = next(season.blocks for season in rules.seasons if at.month in season.months)
-    v = rules.vat_percent
-    month = at.strftime("%Y-%m")
-    month_units = account.month_units_tenths if account.counter_month == month else 0
-    rest = amount - fee
-
-    debts: dict[str, int] = {}
-    limit = math.floor(amount * cap / 100)
-    for debt in sorted(account.debts, key=lambda debt: (debt.priority, debt.id)):
-        recovered = debt.recovered_this_month_minor if account.counter_month == month else 0
-        want = {
-            DebtMode.FIRST: debt.outstanding_minor,
-            DebtMode.FIXED: max(0, debt.instalment_minor - recovered),
-            DebtMode.PERCENT: math.floor(amount * debt.percent / 100),
-        }[debt.mode]
-        taken = min(want, debt.outstanding_minor, limit - sum(debts.values()), rest)
-        if debt.active and taken > 0:
-            debts[debt.id] = taken
-            rest -= taken
-
-    due = account.fixed_shortfall_minor
-    for charge in rules.fixed_charges:
-        if charge.period is Period.MONTH:
-            year_from, month_from = map(int, account.fixed_through_month.split("-"))
-            n = max(0, 12 * (at.year - year_from) + at.month - month_from)
-        else:
-            n = max(0, (at.date() - account.fixed_through_date).days)
-        due += half_up(n * charge.amount * (100 + v) * minor / 100)
-    fixed = min(due, rest)
-    rest -= fixed
-
-    energy_money = rest + account.carry_minor
-
-    percent_taxed = sum((c.percent for c in rules.percent_charges if c.vatable), Fraction(0)) / 100
-    percent_not = sum((c.percent for c in rules.percent_charges if not c.vatable), Fraction(0)) / 100
-    kwh_taxed = sum((c.rate for c in rules.per_kwh_charges if c.vatable), Fraction(0))
-    kwh_not = sum((c.rate for c in rules.per_kwh_charges if not c.vatable), Fraction(0))
-    g = [
-        (block.rate * (1 + percent_taxed) + kwh_taxed) * (1 + v / 100) + kwh_not + block.rate * percent_not
-        for block in blocks
-    ]
-
-    def allocate(left: Fraction, cost: list[Fraction]) -> list[Fraction]:
-        position = Fraction(month_units, 10)
-        portions = []
-        for block, each in zip(blocks, cost, strict=True):
-            room = None if block.upto_kwh is None else max(Fraction(0), block.upto_kwh - position)
-            portion = room if room is not None and left >= room * each else left / each
-            portions.append(portion)
-            left -= portion * each
-            position += portion
-        return portions
-
-    portions = allocate(Fraction(energy_money, minor), g)
-    exact = sum(portions, Fraction(0))
-
-    def value(exponent: int, mantissa: int) -> int:
-        step: int = 10**exponent
-        first: int = sum(2**14 * 10 ** (n - 1) for n in range(1, exponent + 1))
-        return first + mantissa * step
-
-    if tariff.units_rounding is Rounding.UP:
-        wanted = math.ceil(10 * exact)
-        mantissas = [(e, math.ceil(Fraction(wanted - value(e, 0), 10**e))) for e in range(4)]
-        issued = min(value(e, max(0, m)) for e, m in mantissas if m <= 16_383)
-        used, carry = energy_money, 0
-    else:
-        wanted = math.floor(10 * exact)
-        mantissas = [(e, min(16_383, math.floor(Fraction(wanted - value(e, 0), 10**e)))) for e in range(4)]
-        issued = max(value(e, m) for e, m in mantissas if m >= 0)
-        portions = allocate(Fraction(issued, 10), [Fraction(1)] * len(blocks))
-        used = half_up(minor * sum((p * each for p, each in zip(portions, g, strict=True)), Fraction(0)))
-        carry = energy_money - used
-
-    kwh = sum(portions, Fraction(0))
-    energy = sum((p * block.rate for p, block in zip(portions, blocks, strict=True)), Fraction(0))
-    exact_charges = {c.code: (kwh * c.rate, c.vatable) for c in rules.per_kwh_charges}
-    exact_charges |= {c.code: (energy * c.percent / 100, c.vatable) for c in rules.percent_charges}
-    taxed = energy + sum((charge for charge, vatable in exact_charges.values() if vatable), Fraction(0))
-    energy_vat = half_up(minor * v / 100 * taxed)
-    charges = {code: half_up(minor * charge) for code, (charge, _) in exact_charges.items()}
-    return Reference(
-        fee_vat=half_up(fee * v / (100 + v)),
-        debts=debts,
-        fixed=fixed,
-        fixed_vat=half_up(fixed * v / (100 + v)),
-        shortfall=due - fixed,
-        used=used,
-        carry=carry,
-        units_exact=exact,
-        units_tenths=issued,
-        portions=portions,
-        charges=charges,
-        energy_vat=energy_vat,
-        energy_net=used - energy_vat - sum(charges.values()),
-    )
+# --- the rules once more, by hand -------------------------------------------------------------------------------------
 
 
 def decimals(least: int, most: int, places: int) -> st.SearchStrategy[Fraction]:
@@ -729,23 +426,28 @@ def test_whole_numbers_give_what_fractions_give(
 ) -> None:
     if fee >= amount:
         amount += fee
-    expected = reference(tariff, account, amount, at, fee, cap)
+    expected = reckon(tariff, account, amount, at, fee_minor=fee, debt_cap_percent=cap)
     sale = price(tariff, account, amount, at, fee_minor=fee, debt_cap_percent=cap)
-    assert expected == Reference(
-        fee_vat=sale.fee_vat_minor,
-        debts=dict(sale.debts_minor),
-        fixed=sale.fixed_minor,
-        fixed_vat=sale.fixed_vat_minor,
-        shortfall=sale.fixed_shortfall_after_minor,
-        used=sale.energy_gross_minor,
-        carry=sale.carry_out_minor,
+    assert expected == Reckoned(
+        tariff_version=sale.tariff_version,
+        fee_vat_minor=sale.fee_vat_minor,
+        debts_minor=sale.debts_minor,
+        fixed_minor=sale.fixed_minor,
+        fixed_vat_minor=sale.fixed_vat_minor,
+        fixed_shortfall_after_minor=sale.fixed_shortfall_after_minor,
+        energy_gross_minor=sale.energy_gross_minor,
+        carry_out_minor=sale.carry_out_minor,
         units_exact=sale.units_exact,
         units_tenths=sale.units_tenths,
-        portions=list(sale.block_kwh),
-        charges=dict(sale.charges_minor),
-        energy_vat=sale.energy_vat_minor,
-        energy_net=sale.energy_net_minor,
+        block_kwh=sale.block_kwh,
+        charges_minor=sale.charges_minor,
+        energy_vat_minor=sale.energy_vat_minor,
+        energy_net_minor=sale.energy_net_minor,
+        month_units_after_tenths=sale.month_units_after_tenths,
+        free_units_tenths=sale.free_units_tenths,
+        lines=expected.lines,
     )
+    assert "NOT the payment" not in expected.lines[-1]
     assert sale.amount_field == (field_up(sale.units_tenths) if sale.units_tenths else None)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.pricing import Block, FixedCharge, Period, Rounding
-from ledger.tariffs_format import TariffFaults, read_book, read_tariff
+from ledger.tariffs_format import TariffFaults, documents, parse, read_book, read_tariff
 
 BOOK: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "tariffs.json").read_text())
 
@@ -38,7 +38,7 @@ def good() -> dict[str, Any]:
                 },
             ],
             "per_kwh_charges": [{"code": "FUEL", "rate": "3.65", "vatable": True}],
-            "percent_charges": [{"code": "RURAL", "percent": "0.5", "vatable": False}],
+            "percent_charges": [{"code": "RURAL", "percent": "5", "vatable": False}],
             "fixed_charges": [{"code": "FIXED", "period": "MONTH", "amount": "150.00"}],
         }
 
@@ -61,7 +61,7 @@ def test_every_part_of_a_document_becomes_a_rule() -> None:
     assert version.vat_percent == 16
     assert version.seasons[1].blocks[0] == Block(Fraction(50), Fraction("12.22"))
     assert version.seasons[1].months == (1, 2, 3, 4, 5, 9, 10, 11, 12)
-    assert version.percent_charges[0].percent == Fraction(1, 2)
+    assert version.percent_charges[0].percent == 5
     assert version.fixed_charges == (FixedCharge("FIXED", Period.MONTH, Fraction(150)),)
 
 
@@ -93,6 +93,8 @@ FAULTS: list[tuple[str, Any, str]] = [
     (f"{V}.effective_from", "2026-07-01T00:00:00+03:00", "a local date and time without zone"),
     (f"{V}.effective_from", "2026-02-30T00:00:00", "no such date or time"),
     (f"{V}.vat_percent", "0.16", 'write "16" for sixteen percent'),
+    (f"{V}.percent_charges[0].percent", "0.05", f'if it is meant, add "percents_below_one": true to {V}'),
+    (f"{V}.percents_below_one", "yes", 'true or false expected, got "yes"'),
     (f"{V}.vat_percent", "1600", "at most 100 expected"),
     (f"{V}.vat_percent", 16, 'a decimal string such as "12.50" expected, got the number 16'),
     (f"{V}.vat_percent", REMOVED, "missing"),
@@ -208,6 +210,12 @@ def test_what_is_no_document_is_named_as_such(document: Any) -> None:
         ("utility.debt_cap_percent", 80, "utility.debt_cap_percent: a decimal string"),
         ("utility.currency", "shilling", "utility.currency: three capitals expected"),
         ("utility.minor_digits", REMOVED, "utility.minor_digits: missing"),
+        ("utility.debt_cap_percent", "0.8", "utility.debt_cap_percent: 0.8 is less than one percent"),
+        ("utility.utc_offset_minutes", REMOVED, "utility.utc_offset_minutes: missing"),
+        ("utility.reversal_window_minutes", -1, "utility.reversal_window_minutes: 0 to 1000000 expected, got -1"),
+        ("utility.block_counter", "METER", "utility.block_counter: only "),
+        ("utility.free_units_count_in_blocks", True, "utility.free_units_count_in_blocks: only false is reckoned"),
+        ("utility.deduction_order", ["ENERGY"], "utility.deduction_order: only "),
         ("channels.ATM.fee_minor", "3000", "channels.ATM.fee_minor: a whole number expected"),
         ("extra", 1, "extra: not known here"),
     ],
@@ -217,6 +225,51 @@ def test_fault_of_a_whole_file_is_named_with_its_place(change: str, value: Any, 
         read_book(changed(BOOK, change, value))
     assert caught.value.faults[0].startswith(words)
     assert len(caught.value.faults) == 1
+
+
+def test_a_percent_below_one_is_taken_where_the_version_says_that_it_is_meant() -> None:
+    document = changed(good(), f"{V}.percent_charges[0].percent", "0.5")
+    meant = changed(document, f"{V}.percents_below_one", True)
+    assert read_tariff(meant, minor_digits=2).versions[1].percent_charges[0].percent == Fraction(1, 2)
+    # What was accepted once is not questioned when it is read again.
+    assert read_tariff(document, minor_digits=2, is_stored=True).versions[1].percent_charges[0].percent == Fraction(
+        1, 2
+    )
+    with pytest.raises(TariffFaults, match="is less than one percent"):
+        read_tariff(changed(document, f"{V}.percents_below_one", False), minor_digits=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"code": }', "line 1 column 10: no JSON"),
+        ("", "line 1 column 1: no JSON"),
+        ("[" * 200_000, "no JSON that can be read"),
+        ("9" * 5_000, "no JSON that can be read"),
+    ],
+)
+def test_a_text_that_is_no_json_is_told_with_its_place(text: str, words: str) -> None:
+    with pytest.raises(TariffFaults) as caught:
+        parse(text)
+    assert caught.value.faults[0].startswith(words)
+
+
+def test_a_key_that_stands_twice_is_a_fault_and_not_the_last_of_both() -> None:
+    text = json.dumps(good()).replace('"rate": "24.10"', '"rate": "24.10", "rate": "2.41"')
+    with pytest.raises(TariffFaults) as caught:
+        read_tariff(parse(text), minor_digits=2)
+    assert caught.value.faults[0] == "versions[0].seasons[0].blocks[0].rate: stands there twice"
+    with pytest.raises(TariffFaults, match="code: stands there twice"):
+        read_tariff(parse('{"code": "A", "code": "B"}'), minor_digits=2)
+
+
+def test_a_file_is_one_tariff_or_a_list_of_them() -> None:
+    assert documents(good()) == [("", good())]
+    assert [place for place, _ in documents(BOOK)] == ["tariffs[0]", "tariffs[1]", "tariffs[2]", "tariffs[3]"]
+    several: tuple[dict[str, Any], ...] = ({"tariffs": {}}, {"tariffs": []})
+    for wrong in several:
+        with pytest.raises(TariffFaults, match="tariffs: "):
+            documents(wrong)
 
 
 JSON = st.recursive(

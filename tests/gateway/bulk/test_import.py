@@ -562,3 +562,21 @@ def test_two_meters_that_hang_at_one_service_point_are_a_fault_also_across_pages
     assert code == 2 and f"line 3: service_point: meter {numbers[0]} hangs there already" in err
     assert lite.take("meters", f"{header}\n{rows[0]}\n")[0] == 0
     assert "hangs there already" in lite.take("meters", f"{header}\n{rows[1]}\n")[2]
+
+
+def test_once_somebody_has_bought_a_file_brings_no_new_version_in(lite: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    lite.sample()
+    document = json.loads((FOLDER / "tariffs.json").read_text(encoding="utf-8"))
+    first = document["tariffs"][0]
+    later = {**first["versions"][-1], "effective_from": "2030-01-01T00:00"}
+    content = json.dumps({"tariffs": [{**first, "versions": [*first["versions"], later]}]})
+    assert lite.take("tariffs", content, "--trial", suffix="json")[0] == 0
+    monkeypatch.setattr("ledger.tariffs._has_sold", lambda connection: True)
+    before = lite.contents(audit=True)
+    for options in (["--trial"], []):
+        code, _, err = lite.take("tariffs", content, *options, suffix="json")
+        assert (
+            code == 2 and "entry 1: code: version 2030-01-01T00:00:00 of tariff D1-FLAT is new, and sales have" in err
+        )
+    assert lite.run("import", "tariffs", str(FOLDER / "tariffs.json"))[0] == 0
+    assert lite.contents(audit=True) == before

@@ -1,0 +1,173 @@
+"""What the USSD screens ask about meters, money and sales, answered from a batch's unit.
+
+What was not read for this batch raises `NotLookedUp`; the deed then asks to be made again with more hints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from channels.commands import Buy
+from channels.contract import Inbound
+from channels.ussd.dialogue import MeterInfo, SaleInfo
+from gateway import tokens
+from gateway.deeds import meter_of, new_purchase
+from gateway.purchase import ENDS, Event, State
+from gateway.sale import receipt_of
+from gateway.vend import Done, Life, Shop, Vending, require_in_service, sold_message
+from ledger.reasons import Reason, Refusal
+from ledger.unit import Phone, PurchaseRow, Unit
+
+_AREA_MAX: Final = 20  # a screen is small
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a step wants to see beside its session, its phone and the phone's meters."""
+
+    drns: frozenset[str] = frozenset()
+    last_sales: bool = False
+    purchases: frozenset[UUID] = frozenset()
+
+    def with_more(self, other: Hints) -> Hints:
+        """Both together."""
+        return Hints(self.drns | other.drns, self.last_sales or other.last_sales, self.purchases | other.purchases)
+
+
+class NotLookedUp(Exception):
+    """The unit does not hold this yet."""
+
+    def __init__(self, hints: Hints) -> None:
+        super().__init__()
+        self.hints = hints
+
+
+class UnitKnowledge:
+    """Satisfies `channels.ussd.dialogue.Knowledge` for one phone."""
+
+    def __init__(self, shop: Shop, unit: Unit, inbound: Inbound, language: str, hints: Hints, bought: UUID | None):
+        self._shop = shop
+        self._unit = unit
+        self._inbound = inbound
+        self._language = language
+        self._hints = hints
+        self._bought = bought
+        self._phone: Phone | None = unit.phones.get(inbound.sender)
+        self._quotes: dict[tuple[str, int, int], Mapping[str, Any] | Refusal] = {}
+
+    def saved_meters(self) -> Sequence[MeterInfo]:
+        customer = self._phone.customer_id if self._phone is not None else None
+        saved = self._unit.saved_meters.get(customer, []) if customer is not None else []
+        return [self._info(drn) for drn in sorted(saved)]
+
+    def meter(self, drn: str) -> MeterInfo:
+        if drn not in self._unit.meters and drn not in self._hints.drns:
+            raise NotLookedUp(Hints(drns=frozenset({drn})))
+        meter = meter_of(self._unit, self._phone, drn)
+        require_in_service(meter)
+        return self._info(drn)
+
+    def _info(self, drn: str) -> MeterInfo:
+        name, area = self._unit.owners.get(drn, ("", ""))
+        return MeterInfo(drn, initials(name), area[:_AREA_MAX].rstrip())
+
+    def last_amount_minor(self, drn: str) -> int | None:
+        meter = self._unit.meters.get(drn)
+        last = self._unit.last_purchases.get(meter.id) if meter is not None else None
+        return last.amount_minor if last is not None and last.sender == self._inbound.sender else None
+
+    def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
+        found = self._quotes.get((drn, amount, nth))
+        if found is None:
+            self.meter(drn)  # read, known and able to buy; else this raises
+            try:
+                found = self._quote(drn, amount, nth)
+            except Refusal as refusal:
+                found = refusal
+            self._quotes[(drn, amount, nth)] = found
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    def _quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
+        """The sale up to its price, by the code that sells, and then undone."""
+        unit, shop, now = self._unit, self._shop, self._shop.world.now()
+        meter = meter_of(unit, self._phone, drn)
+        buy = Buy(drn, amount, nth)
+        row = new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
+        life = Life(row, meter, nth=nth)
+        mark = unit.mark()
+        try:
+            event = Vending(shop, unit, Done(is_told_here=True), now).quote(life)
+        finally:
+            unit.rollback(mark)
+        if event is None:
+            raise Refusal(Reason.BUSY)  # another purchase for this service point is under way
+        if event is not Event.QUOTED:
+            raise life.refusal or Refusal(Reason.INTERNAL)
+        assert row.payer_id is not None
+        row.receipt = None
+        left = unit.balances[row.payer_id].available_minor - amount
+        told = sold_message(shop, row, drn, life.split, life.tokens, left).values
+        info = self._info(drn)
+        return {
+            **{name: value for name, value in told.items() if name not in ("tokens", "receipt")},
+            "free_units_tenths": life.split["free_units_tenths"],
+            "owner": info.owner,
+            "area": info.area,
+            "by": "float" if row.station_id is not None else "wallet",
+        }
+
+    def balance(self) -> Mapping[str, Any]:
+        phone, unit = self._phone, self._unit
+        account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
+        if phone is None or account is None:
+            raise Refusal(Reason.PAYER_UNKNOWN)
+        owed = sum(
+            debt.outstanding_minor
+            for point in unit.points.values()
+            if point.customer_id == phone.customer_id
+            for debt in unit.debts.get(point.id, ())
+        )
+        return self._shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
+
+    def last_sales(self) -> Sequence[SaleInfo]:
+        if not self._hints.last_sales:
+            raise NotLookedUp(Hints(last_sales=True))
+        unit = self._unit
+        ids = unit.last_sales.get(self._inbound.sender, ())
+        return [SaleInfo(receipt_of(found), self._sale_values(unit.purchases[found])) for found in ids]
+
+    def bought(self) -> Mapping[str, Any]:
+        assert self._bought is not None
+        row = self.purchase(self._bought)
+        return self._sale_values(row)
+
+    def purchase(self, purchase_id: UUID) -> PurchaseRow:
+        """A purchase with its tokens."""
+        if purchase_id not in self._hints.purchases:
+            raise NotLookedUp(Hints(purchases=frozenset({purchase_id})))
+        return self._unit.purchases[purchase_id]
+
+    def _sale_values(self, row: PurchaseRow) -> Mapping[str, Any]:
+        drn = next((meter.drn for meter in self._unit.meters.values() if meter.id == row.meter_id), "")
+        made = self._unit.tokens.get(row.id, ())
+        has_tokens = State(row.state) in (State.VENDED, State.DELIVERED)
+        return self._shop.money(
+            drn=drn,
+            tokens=tokens.shown(made) if has_tokens else [],
+            units_tenths=row.units_tenths or 0,
+            amount_minor=row.amount_minor,
+            bought_at=f"{self._shop.local(row.accepted_at):%m-%d %H:%M}",
+            receipt=receipt_of(row.id),
+            reason=row.reason or "",
+            is_under_way=State(row.state) not in ENDS and not has_tokens,
+        )
+
+
+def initials(name: str) -> str:
+    """A name by its initials, "Amina Wanjiru" -> "A.W."; enough for who knows it, little for who does not."""
+    return "".join(f"{part[0].upper()}." for part in name.split()[:4])

@@ -1,0 +1,321 @@
+"""One USSD step as a deed: a repeat gets its screen again, a confirmed quote becomes a purchase.
+
+The session's row and the purchase that it led to are written together, so that a step which comes twice, over whichever
+node, finds either both or neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from channels.commands import Buy, Help, SetLanguage
+from channels.contract import Inbound
+from channels.ussd import dialogue
+from channels.ussd.dialogue import NewLanguage, Order, Place, Turn, Words
+from channels.ussd.pages import Limits, fits
+from channels.ussd.steps import Kind, Page, Step
+from config.languages import Catalogue
+from config.settings import UssdSettings
+from gateway import tokens
+from gateway.deeds import Arrival
+from gateway.purchase import State
+from gateway.ussd.knowledge import Hints, NotLookedUp, UnitKnowledge
+from gateway.vend import Done, Shop
+from gateway.world import uuid7
+from ledger.reasons import Reason, Refusal
+from ledger.unit import Need, SessionRow, Unit
+
+CHANNEL: Final = "ussd"
+OPEN: Final = "OPEN"
+ENDED: Final = "ENDED"
+_NOTHING_TYPED: Final = b"\0" * 16
+_RESUMED_FROM: Final = frozenset({"confirm", "again"})
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a step: its screen; or what must be looked up first."""
+
+    page: Page | None = None
+    done: Done = field(default_factory=Done)
+    more: Hints | None = None
+    hints: Hints = Hints()  # what the next step of this session will want to see
+    waits_for: UUID | None = None  # a purchase that is under way
+    was_repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepDeed:
+    """A step of a session. `hints` come from the step before or from the attempt before."""
+
+    shop: Shop
+    settings: UssdSettings
+    catalogue: Catalogue
+    step: Step
+    hints: Hints
+
+    def need(self, need: Need) -> None:
+        step, hints = self.step, self.hints
+        need.sessions_of.append(step.msisdn)
+        need.phones.append(step.msisdn)
+        need.saved_meters_of.append(step.msisdn)
+        need.meters.extend(hints.drns)
+        need.purchases.extend(hints.purchases)
+        need.owners = need.last_tokens = True
+        if hints.last_sales:
+            need.last_sales_of.append(step.msisdn)
+        window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
+        since = uuid7(int((step.received_at - window).timestamp() * 1000), 0, 0)
+        need.since = since if need.since is None else min(need.since, since)
+
+    def decide(self, unit: Unit) -> Outcome:
+        mark = unit.mark()
+        try:
+            return _Step(self, unit).outcome()
+        except NotLookedUp as wanted:
+            unit.rollback(mark)
+            return Outcome(more=wanted.hints)
+
+
+class _Step:
+    """One attempt at a step on one unit."""
+
+    def __init__(self, deed: StepDeed, unit: Unit) -> None:
+        self.deed = deed
+        self.unit = unit
+        self.shop, self.step, self.settings = deed.shop, deed.step, deed.settings
+        self.now: datetime = deed.shop.world.now()
+        self.done = Done()
+        phone = unit.phones.get(self.step.msisdn)
+        default = self.shop.settings.utility.default_language
+        self.language = (phone.language or phone.customer_language or default) if phone else default
+        self.bought: UUID | None = None
+        self.waits_for: UUID | None = None
+
+    # --- where it begins ---
+
+    def outcome(self) -> Outcome:
+        step = self.step
+        session = self.unit.sessions.get(step.key)
+        if step.kind is Kind.OVER:
+            return self._over(session)
+        if session is None or self.now - session.seen_at > timedelta(seconds=self.settings.session_s):
+            return self._begin(session)
+        if self._is_repeat(session):
+            return Outcome(self._page_again(session), hints=self._hints(session), was_repeat=True)
+        typed = self._typed(session)
+        if typed is None or session.state == ENDED:
+            return Outcome(self._end("ussd_over"))
+        place = dialogue.of_json(json.loads(session.place))
+        self.bought = session.purchase_id
+        try:
+            turn = dialogue.walk(place, typed, self._know(), self._words())
+        except Refusal as refusal:
+            turn = dialogue.refused(place, refusal)
+        return self._show(session, session.step + 1, turn)
+
+    def _begin(self, session: SessionRow | None) -> Outcome:
+        """A new session; what was dialled behind the code is walked at once."""
+        path = self.step.text.split("*") if self.step.text else []
+        if self.step.kind is Kind.CONTINUE and not self.step.is_whole:
+            path = []  # an answer to a screen that nobody remembers
+        place = Place() if path else self._first_place()
+        turn = dialogue.run_ahead(place, path, self._know(), self._words())
+        return self._show(session, 1, turn)
+
+    def _first_place(self) -> Place:
+        """The main menu; or a purchase of a moment ago, or one that was cut off."""
+        earlier = [session for key, session in self.unit.sessions.items() if key != self.step.key]
+        if not earlier:
+            return Place()
+        last = max(earlier, key=lambda session: session.seen_at)
+        age_s = (self.now - last.seen_at).total_seconds()
+        if last.purchase_id is not None:
+            if age_s <= self.settings.bought_shown_s and self._was_sold(last.purchase_id):
+                self.bought = last.purchase_id
+                return Place("bought")
+            return Place()
+        place = dialogue.of_json(json.loads(last.place))
+        if place.screen in _RESUMED_FROM and age_s <= self.settings.resume_s:
+            return Place("resume", drn=place.drn, amount_minor=place.amount_minor)
+        return Place()
+
+    def _was_sold(self, purchase_id: UUID) -> bool:
+        """Whether a purchase has come to something, or still may."""
+        return State(self._know().purchase(purchase_id).state) not in (State.REFUSED, State.RETURNED)
+
+    def _over(self, session: SessionRow | None) -> Outcome:
+        """The network says that the session is over. Where the customer stood is kept: she may dial again."""
+        if session is not None and session.state == OPEN:
+            self.unit.put("sessions", session.key, replace(session, state=ENDED))
+        return Outcome(Page("", is_end=True))
+
+    # --- repeats ---
+
+    def _is_repeat(self, session: SessionRow) -> bool:
+        step = self.step
+        if step.mark:
+            return step.mark == session.mark
+        if step.is_whole:
+            # A shorter text is a step that was overtaken: its customer has long seen a later screen.
+            return len(step.text) < session.typed_length or self._digest(step.text) == session.typed_hash
+        return step.kind is Kind.BEGIN
+
+    def _typed(self, session: SessionRow) -> str | None:
+        """What was typed since the last step; None if the texts do not belong together."""
+        step = self.step
+        if not step.is_whole:
+            return step.text if step.kind is not Kind.BEGIN else None
+        known = session.typed_length
+        if self._digest(step.text[:known]) != session.typed_hash:
+            return None
+        if known == 0:
+            return step.text
+        return step.text[known + 1 :] if step.text[known : known + 1] == "*" else None
+
+    @staticmethod
+    def _digest(text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), digest_size=16).digest() if text else _NOTHING_TYPED
+
+    def _page_again(self, session: SessionRow) -> Page:
+        if session.purchase_id is not None and session.state == ENDED:
+            return self._purchase_page(session.purchase_id)
+        return Page(session.page, session.state == ENDED)
+
+    # --- where it leads ---
+
+    def _show(self, session: SessionRow | None, number: int, turn: Turn) -> Outcome:
+        page: Page | None = None
+        place = turn.place
+        if isinstance(turn.deed, NewLanguage):
+            self._set_language(turn.deed.code)
+            turn = Turn(Place())
+        elif isinstance(turn.deed, Order):
+            refusal = self._buy(turn.deed, number)
+            if refusal is not None and refusal.reason is Reason.KEY_CHANGE_FIRST:
+                page = self._end("ussd_keys_sent")  # in order, by SMS, where they can be kept
+            elif refusal is None:
+                assert self.bought is not None
+                page = self._end("ussd_under_way") if self.waits_for else self._purchase_page(self.bought)
+            else:
+                turn = dialogue.refused(place, refusal)
+        if page is None:
+            place, page = dialogue.show(turn, self._know(), self._words())
+        row = self._store(session, number, place, page)
+        return Outcome(page, self.done, hints=self._hints(row), waits_for=self.waits_for)
+
+    def _buy(self, order: Order, number: int) -> Refusal | None:
+        """The confirmed order, as a request under (service, session, step); the refusal if there is one."""
+        try:
+            self._know().meter(order.drn)  # read for this batch, or NotLookedUp
+        except Refusal as refusal:
+            return refusal
+        fingerprint = hashlib.blake2b(f"{order}".encode(), digest_size=16).digest()
+        inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, Buy(order.drn, order.amount_minor, order.nth))
+        self.done = done = Arrival(self.shop, inbound, is_told_here=True).decide(self.unit)
+        if done.replayed:  # its session was forgotten meanwhile; the request is not
+            self.bought = self.unit.requests[f"{CHANNEL}|{inbound.reference}"].id
+            self._know().purchase(self.bought)
+            return None
+        if done.refusal is not None:
+            return Refusal(done.reason or Reason.INTERNAL, **dict(done.refusal.values))
+        self.bought = done.purchase_id
+        if done.ask or done.wait_for:
+            self.waits_for = done.purchase_id
+        return None
+
+    def _purchase_page(self, purchase_id: UUID) -> Page:
+        """The last screen of a session that bought, from what has become of the purchase by now."""
+        known = self.unit.purchases.get(purchase_id) or self._know().purchase(purchase_id)
+        state = State(known.state)
+        if state in (State.VENDED, State.DELIVERED):
+            return self._sold_page(purchase_id)
+        if state in (State.REFUSED, State.RETURNED):
+            return self._end("ussd_not_bought")
+        return self._end("ussd_under_way")
+
+    def _sold_page(self, purchase_id: UUID) -> Page:
+        row = self.unit.purchases[purchase_id]
+        made = self.unit.tokens.get(purchase_id, ())
+        drn = next(meter.drn for meter in self.unit.meters.values() if meter.id == row.meter_id)
+        values = {"tokens": tokens.shown(made), "units_tenths": row.units_tenths or 0, "drn": drn}
+        if made:
+            page = self._end("ussd_sold", values)
+            if fits(page.text, self._limits()):
+                return page
+        return self._end("ussd_sold_by_sms", values)
+
+    def _set_language(self, code: str) -> None:
+        inbound = self._inbound("", b"", SetLanguage(code))
+        Arrival(self.shop, inbound).set_phone(self.unit, self.unit.phones.get(inbound.sender), language=code)
+        self.language = code
+
+    # --- storing ---
+
+    def _store(self, session: SessionRow | None, number: int, place: Place, page: Page) -> SessionRow:
+        step, keep = self.step, timedelta(seconds=max(self.settings.resume_s, self.settings.session_s) * 2)
+        ended_with = self.bought if page.is_end else None
+        row = SessionRow(
+            key=step.key,
+            msisdn=step.msisdn,
+            service=step.service,
+            step=number,
+            typed_length=len(step.text) if step.is_whole else 0,
+            typed_hash=self._digest(step.text) if step.is_whole else _NOTHING_TYPED,
+            mark=step.mark,
+            place=json.dumps(dialogue.to_json(place), separators=(",", ":")),
+            # The screen of a purchase is made anew from the purchase: it says what is true when it is asked for.
+            page="" if ended_with is not None else page.text,
+            state=ENDED if page.is_end else OPEN,
+            purchase_id=ended_with,
+            seen_at=self.now,
+            expires_at=self.now + keep,
+        )
+        self.unit.put("sessions", row.key, row)
+        return row
+
+    def _hints(self, row: SessionRow) -> Hints:
+        place = dialogue.of_json(json.loads(row.place))
+        purchases = frozenset({row.purchase_id}) if row.purchase_id is not None else frozenset()
+        drns = frozenset({place.drn}) if place.drn else frozenset()
+        return Hints(drns, place.screen in ("sales", "sale"), purchases)
+
+    # --- helpers ---
+
+    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help | SetLanguage) -> Inbound:
+        step = self.step
+        return Inbound(
+            channel=CHANNEL,
+            peer=step.service,
+            reference=reference,
+            fingerprint=fingerprint,
+            sender=step.msisdn,
+            destination=step.service_code,
+            command=command,
+            received_at=step.received_at,
+        )
+
+    def _know(self) -> UnitKnowledge:
+        inbound = self._inbound("", b"", Help())
+        return UnitKnowledge(self.shop, self.unit, inbound, self.language, self.deed.hints, self.bought)
+
+    def _limits(self) -> Limits:
+        return Limits(self.settings.gsm_septets_max, self.settings.ucs2_characters_max)
+
+    def _words(self) -> Words:
+        catalogue, money = self.deed.catalogue, self.shop.money(utility=self.shop.settings.utility.name)
+
+        def text(key: str, values: Mapping[str, Any]) -> str:
+            return catalogue.text(key, {**money, **values}, self.language)
+
+        languages = [(code, language.choose.capitalize()) for code, language in catalogue.languages.items()]
+        return Words(text, languages, self.shop.settings.utility.minor_digits, self._limits())
+
+    def _end(self, key: str, values: Mapping[str, Any] | None = None) -> Page:
+        return Page(self._words().text(key, values or {}), is_end=True)

@@ -1,0 +1,1 @@
+"""Tests of the ISO 8583 channel's pure half."""

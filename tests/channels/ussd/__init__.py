@@ -1,0 +1,1 @@
+"""The USSD dialogue, its screens, and the providers' forms."""

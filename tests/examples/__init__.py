@@ -1,0 +1,1 @@
+"""Conversations as text, with their recorded answers; tests run them again."""

@@ -1,0 +1,1 @@
+"""USSD at the desk: steps on both databases, recorded conversations, faults."""
