@@ -270,6 +270,7 @@ class _Reader:
             else:
                 built[name] = self.section(kind, document.get(name, {}), name)
         self.check_lease(document, built["delivery"], built["smpp"])
+        self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -461,6 +462,19 @@ class _Reader:
             given = document.get("delivery", {}).get("lease_s")
             expected = f"more than response_timeout_s of smpp[{slowest.name}] ({slowest.response_timeout_s})"
             self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
+
+    def check_module_names(
+        self, sts: StsSettings | None, pkcs11: tuple[Pkcs11Settings, ...], prism: tuple[PrismSettings, ...]
+    ) -> None:
+        """The books know keys by the name of their module: two modules of one name would share limits and approvals."""
+        seen = {sts.module: "sts.module"} if sts is not None else {}
+        for part, names in (("pkcs11", [one.name for one in pkcs11]), ("prism", [one.name for one in prism])):
+            for name in names:
+                if name in seen:
+                    self.fault(
+                        f"{part}[{name}].name", name, f"another name than that of {seen[name]}", f"{name!r} again"
+                    )
+            seen |= {name: f"{part}[{name}]" for name in names}
 
     def check_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         if values.get("tls_ca_file") and values.get("tls") is False:

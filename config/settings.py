@@ -155,6 +155,7 @@ class StsSettings:
     """
 
     keystore: FilePath = ""
+    module: Name = "software"
     master_key: Secret = NO_SECRET
     passphrase: Secret = NO_SECRET
     custodian_files: Annotated[str, Text(0, 4096)] = ""
@@ -165,6 +166,7 @@ class StsSettings:
     base_date_offset_minutes: Annotated[int, Between(-840, 840)] = 0
     key_change: Literal["with_sale", "separate"] = "with_sale"
     key_change_confirmed_by: Literal["operator", "next_sale"] = "operator"
+    engineering_tokens: Literal["two_people", "one_person"] = "two_people"
     decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 10_000
 
 

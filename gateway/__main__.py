@@ -124,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
         find_meter=meterdesk.find_meter,
         find_sale=meterdesk.find_sale,
         make_in_books=meterdesk.make_management,
+        open_module=meterdesk.kept_module,
+        approve=meterdesk.approve,
     )
     customertools.add_commands(commands)
     pointtools.add_commands(commands)

@@ -21,22 +21,22 @@ from channels.ussd import callbacks as ussd_callbacks
 from config import languages
 from config.languages import Catalogue
 from config.settings import Settings, SmppSettings
-from gateway import custody, modules
+from gateway import modules
 from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
+from gateway.keeper import Keeper
+from gateway.keywatch import KeyWatch, books_now
 from gateway.metrics import Metrics
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
-from ledger import vendingkeys
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
 
 log = logging.getLogger(__name__)
 
-_DAY_S = 86_400.0
 _LOOK_S = 1.0  # how often links are looked at for the metrics
 
 
@@ -110,12 +110,19 @@ class Gateway:
     """A running gateway. Made by `running`."""
 
     def __init__(
-        self, settings: Settings, world: World, store: Store, module: SecurityModule, metrics: Metrics
+        self,
+        settings: Settings,
+        world: World,
+        store: Store,
+        module: SecurityModule,
+        metrics: Metrics,
+        keeper: Keeper | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.metrics = metrics
         self.module = module
+        self._keys = KeyWatch(store, module, keeper, world, metrics)
         gaps: set[tuple[str, str]] = set()
 
         def on_gap(gap: languages.Gap) -> None:
@@ -181,8 +188,9 @@ class Gateway:
                 tasks.create_task(self.delivery.run(), name="delivery")
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
-                tasks.create_task(self._warn_of_keys(), name="keys")
                 tasks.create_task(self.ussd.sweep(), name="ussd sessions")
+                tasks.create_task(self._keys.follow(), name="keys")
+                tasks.create_task(self._keys.warn(), name="modules")
         finally:
             if self.callbacks is not None:
                 await self.callbacks.stop()
@@ -204,25 +212,13 @@ class Gateway:
             except Exception:  # the database is away: the next round tries again
                 log.exception("waiting purchases could not be looked for")
 
-    async def _warn_of_keys(self) -> None:
-        """Once a day: which vending keys end within 90, 30 or 7 days, in the log and in the metrics."""
-        while True:
-            try:
-                rows = await self.store.read(vendingkeys.report)
-                found = custody.warnings(rows, self._world.now())
-                self.metrics.keys_ending({days: sum(one.days <= days for one in found) for days in custody.WARN_DAYS})
-                for warning in found:
-                    log.warning("%s", custody.sentence_of(warning))
-            except Exception:  # the database is away: tomorrow, or at the next start
-                log.exception("the vending keys' ends could not be looked up")
-            await asyncio.sleep(_DAY_S)
-
     async def _watch(self) -> None:
         """Keep the gauges of what nobody announces."""
         rounds = 0
         while True:
             for link in self.sms.links:
                 self.metrics.link_is(link.name, link.is_up())
+            self._keys.look()
             if rounds % 10 == 0:
                 try:
                     owed, oldest_s = await self.delivery.owed()
@@ -249,18 +245,21 @@ async def opened(
 ) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
     modules.load_tables(settings.sts)  # what cannot be used is said before anything is opened
+    observer = Observer(batch=metrics.batch)
     store = await open_store(
         settings.database.url_with_password(),
         batch_max=settings.database.batch_max,
         queue_max=settings.database.queue_max,
         statement_timeout_s=max(1, int(settings.database.statement_timeout_s)),
-        observer=Observer(batch=metrics.batch),
+        observer=observer,
     )
-    keys = module
+    keys, keeper = module, None
     try:
         if keys is None:
-            rows = await store.read(vendingkeys.report)
-            keys = modules.load_module(settings, custody.chooser(rows, log.warning))
+            books = await store.read(books_now)
+            keeper = Keeper(settings, books)
+            observer.keys = keeper.allow
+            keys = keeper.module
         status = keys.status()
         if not status.real_meters_accept_ea07:
             log.warning(
@@ -268,7 +267,7 @@ async def opened(
                 "refuse them; EA11 tokens are not concerned",
                 status.table_set,
             )
-        yield Gateway(settings, world, store, keys, metrics)
+        yield Gateway(settings, world, store, keys, metrics, keeper)
     finally:
         await store.close()
         if isinstance(keys, ModulePool):

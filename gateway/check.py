@@ -10,9 +10,12 @@ from pathlib import Path
 
 from config import languages
 from config.settings import Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from gateway import custody
+from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
-from ledger import trouble
+from ledger import trouble, vendingkeys
+from ledger.keyrows import State
 from ledger.store import is_sqlite, open_store, sqlite_path
 from sts.knownanswer import known_answers
 from sts.modules.pool import ModulePool
@@ -39,6 +42,7 @@ async def check(settings: Settings) -> list[Finding]:
           for module in settings.pkcs11),
         *((f"module {module.name}", lambda module=module: _module(settings, prism=(module,)))
           for module in settings.prism),
+        ("custody", lambda: _custody(settings)),
         ("token making", lambda: _tables(settings)),
         ("languages", lambda: _languages(settings)),
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
@@ -93,6 +97,36 @@ async def _keys(settings: Settings) -> str:
         raise ValueError("no vending key is loaded, so every sale will be refused: see `prepaid keys add`")
     groups = sorted({key.supply_group for key in keys})
     return f"{len(keys)} for supply groups {', '.join(groups)}"
+
+
+async def _custody(settings: Settings) -> str:
+    """What the books say of the keys that modules and key store hold."""
+    url = settings.database.url_with_password()
+    try:
+        if is_sqlite(url):
+            _look_at_file(Path(sqlite_path(url)))
+        store = await open_store(url)
+    except Exception as error:  # the database's own finding says what is wrong with it
+        return f"not looked at, because of the database ({type(error).__name__})"
+    try:
+        rows = await store.read(vendingkeys.report)
+    finally:
+        await store.close()
+    used, left_out = 0, list[str]()
+    for name in module_names(settings):
+        try:
+            held = await asyncio.to_thread(place_of(settings, name).held)
+        except Exception:  # the module's own finding says what is wrong with it
+            left_out.append(f"module {name} was not looked at")
+            continue
+        left_out += custody.left_out(held, rows, name)
+        used += sum(custody.is_in_use(status, rows, name) for status in held)
+    if not used:
+        raise ValueError("; ".join(["no key is in use, so every sale will be refused", *left_out]))
+    waiting = {f"key {row.id}:" for row in rows if row.state is State.LOADED}
+    if wrong := [sentence for sentence in left_out if not any(sentence.startswith(key) for key in waiting)]:
+        raise ValueError("; ".join(wrong))
+    return "; ".join([f"{used} keys in use", *left_out])
 
 
 async def _module(

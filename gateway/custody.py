@@ -1,9 +1,9 @@
-"""Vending keys between key store and books: which of them may be used, and deeds that change both. Shell: writes the
+"""Vending keys between modules and books: which of them may be used, and deeds that change both. Shell: writes the
 key store.
 
-A key is used when three agree: the key store holds it, the books know it by the same check value for this module, and
-two people have put it into use there. What the two say of its dates differs only while a newer file waits for
-approval; the stricter holds.
+A key is used when three agree: the module holds it (the key store is one), the books know it by the same check value
+for this module, and two people have put it into use there. What the two say of its dates differs only while a newer
+file waits for approval; the stricter holds.
 
 The key store is a file and no part of the transaction. A deed that adds keys writes the file before it commits: a
 crash in between leaves a key that the books do not know, which is not used, and the deed can be done again. Deeds that
@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
+from gateway.keptkeys import is_used, name_of, stricter
 from gateway.keyfile import write_keystore
 from ledger import audit, vendingkeys
 from ledger.audit import Origin
 from ledger.operators import Operator, Role, require_role
 from ledger.vendingkeys import (
+    SOFTWARE,
     CustodyFault,
     CustodyRefused,
     Ending,
@@ -40,20 +42,39 @@ from sts.modules.keyfile import Header, TransferFile, TransferKey, hash_of, seal
 from sts.modules.keystore import NONCE_BYTES, MasterKey, read_keystore, seal
 from sts.modules.records import VendingKeyRecord
 
-MODULE: Final = "software"
-"""The name of the module that has the keys of the key store, unless told otherwise."""
-
 WARN_DAYS: Final = (90, 30, 7)
 """How many days before its end a key or an authorisation is warned of."""
 
 
+class KeyPlace(Protocol):
+    """Where a module's vending keys lie: the key store, or a security module."""
+
+    @property
+    def module(self) -> str:
+        """The module's name."""
+        ...
+
+    def held(self) -> list[KeyStatus]:
+        """What is there, without the keys. Blocks."""
+        ...
+
+    def put(self, records: Sequence[VendingKeyRecord]) -> None:
+        """Take these in, all or none, in the place of those of the same name. Blocks."""
+        ...
+
+    def take_out(self, key: KeyId) -> None:
+        """Drop a key, if it is there. Blocks."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """The sealed key store of this installation. `nonce` draws random octets."""
+    """The sealed key store of this installation. `nonce` draws random octets; `module` is its name in the books."""
 
     path: Path
     master_key: MasterKey
     nonce: Callable[[int], bytes]
+    module: str = SOFTWARE
 
     def held(self) -> list[KeyStatus]:
         """What it holds, without the keys."""
@@ -62,6 +83,27 @@ class KeyStore:
     def records(self) -> list[VendingKeyRecord]:
         """What it holds; nothing if there is none yet."""
         return list(read_keystore(self.path, self.master_key)) if self.path.exists() else []
+
+    def put(self, records: Sequence[VendingKeyRecord]) -> None:
+        """Seal these too, in the place of those of the same name. Refuses OTHER_KEY where one of those differs."""
+        held = {record.name: record for record in self.records()}
+        for record in records:
+            other = held.get(record.name)
+            if other is not None and other.status.kcv != record.status.kcv:
+                raise CustodyRefused(
+                    CustodyFault.OTHER_KEY,
+                    f"key {key_id_of(record.status, self.module)} has the check value {other.status.kcv} in the key "
+                    f"store, and {record.status.kcv} in what was brought",
+                )
+            held[record.name] = record
+        self.write(list(held.values()))
+
+    def take_out(self, key: KeyId) -> None:
+        """Drop a key, if it is there."""
+        records = self.records()
+        rest = [record for record in records if record.name != key.name]
+        if len(rest) != len(records):
+            self.write(rest)
 
     def write(self, records: Sequence[VendingKeyRecord]) -> None:
         """Seal these anew in the place of all others; a crash leaves the old file or the new one."""
@@ -76,48 +118,48 @@ class Admitted:
     left_out: tuple[str, ...]
 
 
-def admitted(records: Iterable[VendingKeyRecord], rows: Iterable[KeyRow], module: str = MODULE) -> Admitted:
+def admitted(records: Iterable[VendingKeyRecord], rows: Iterable[KeyRow], module: str = SOFTWARE) -> Admitted:
     """Those of the key store's keys that the books say are in use for this module, under the stricter of both dates.
 
     A replaced key is among them, ending when it was replaced: the module makes no credit under it any more, but still
     enciphers the key changes of meters that have it.
     Without any row nothing is admitted: `prepaid keys register` and `prepaid keys activate` come first.
     """
-    by_id = {row.id: row for row in rows}
-    used, left_out = [], []
-    for record in records:
-        row = by_id.pop(key_id_of(record.status), None)
+    known, held = list(rows), list(records)
+    by_id = {row.id: row for row in known}
+    used = [
+        _under_terms(record, row)
+        for record in held
+        if (row := by_id.get(key_id_of(record.status, module))) and is_used(row.use, record.status)
+    ]
+    return Admitted(tuple(used), left_out([record.status for record in held], known, module))
+
+
+def left_out(held: Iterable[KeyStatus], rows: Iterable[KeyRow], module: str) -> tuple[str, ...]:
+    """A sentence for every key that a module holds and may not use, and for every active one that it lacks."""
+    by_id = {row.id: row for row in rows if row.module == module}
+    sentences = []
+    for status in held:
+        key = key_id_of(status, module)
+        row = by_id.pop(key, None)
         if row is None:
-            left_out.append(f"key {key_id_of(record.status)}: the key store holds it, the books do not know it")
-        elif row.module != module:
-            left_out.append(f"key {row.id}: it belongs to module {row.module}, and this is {module}")
-        elif row.kcv != record.status.kcv:
-            left_out.append(f"key {row.id}: check value {record.status.kcv} in the key store, {row.kcv} in the books")
+            sentences.append(f"key {key}: the module holds it, the books do not know it")
         elif row.state is State.LOADED:
-            left_out.append(f"key {row.id}: loaded, and not activated by a second person yet")
+            sentences.append(f"key {key}: loaded, and not activated by a second person yet")
         elif row.state is State.DESTROYED:
-            left_out.append(f"key {row.id}: destroyed, yet the key store holds it")
-        else:
-            used.append(_under_terms(record, row))
+            sentences.append(f"key {key}: destroyed, yet the module holds it")
+        elif not is_used(row.use, status):
+            sentences.append(f"key {key}: check value {status.kcv or 'none'} in the module, {row.kcv} in the books")
     for row in by_id.values():
-        if row.module == module and row.state is State.ACTIVE:
-            left_out.append(f"key {row.id}: active in the books, and the key store does not hold it")
-    return Admitted(tuple(used), tuple(left_out))
+        if row.state is State.ACTIVE:
+            sentences.append(f"key {row.id}: active in the books, and the module does not hold it")
+    return tuple(sentences)
 
 
-def chooser(
-    rows: Iterable[KeyRow], told: Callable[[str], None], module: str = MODULE
-) -> Callable[[Iterable[VendingKeyRecord]], Iterable[VendingKeyRecord]]:
-    """`admitted` as what loads a module wants it: records in, those that may be used out, the others `told`."""
-    known = list(rows)
-
-    def chosen(records: Iterable[VendingKeyRecord]) -> Iterable[VendingKeyRecord]:
-        found = admitted(records, known, module)
-        for sentence in found.left_out:
-            told(sentence)
-        return found.records
-
-    return chosen
+def is_in_use(status: KeyStatus, rows: Iterable[KeyRow], module: str) -> bool:
+    """Whether the books have this key of a module in use."""
+    key = key_id_of(status, module)
+    return any(row.id == key and is_used(row.use, status) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +195,21 @@ def sentence_of(warning: KeyWarning) -> str:
     return f"{ends}, in {warning.left.days} days" if warning.days else f"{ends}, which is over"
 
 
-def add(
-    connection: Any, store: KeyStore, key: TransferKey, *, module: str, by: Operator | None, origin: Origin
-) -> None:
-    """Seal one more key and register it as LOADED. Refuses as `vendingkeys.register`, and DUPLICATE if it is held."""
-    vendingkeys.register(connection, [new_key(key)], module=module, by=by, origin=origin)
-    records = store.records()
-    if any(record.name == key.record.name for record in records):
-        raise CustodyRefused(
-            CustodyFault.DUPLICATE, f"the key store holds a key {key_id_of(key.record.status)} already"
-        )
-    store.write([*records, key.record])
+def add(connection: Any, place: KeyPlace, key: TransferKey, *, by: Operator | None, origin: Origin) -> None:
+    """Take in one more key, registered as LOADED. Refuses as `vendingkeys.register`, and DUPLICATE if it is held."""
+    new = new_key(key, place.module)
+    vendingkeys.register(connection, [new], by=by, origin=origin)
+    if any(name_of(status) == new.id.name for status in place.held()):
+        raise CustodyRefused(CustodyFault.DUPLICATE, f"module {place.module} holds a key {new.id} already")
+    place.put([key.record])
 
 
 def load_file(
-    connection: Any, store: KeyStore, file: TransferFile, *, by: Operator, origin: Origin
+    connection: Any, place: KeyPlace, file: TransferFile, *, by: Operator, origin: Origin
 ) -> dict[KeyId, Outcome]:
-    """Register the keys of an opened transfer file and seal them into the key store, all or none.
+    """Register the keys of an opened transfer file and put them into their module, all or none.
 
-    Refuses as `vendingkeys.register`, and OTHER_KEY where the key store holds another key of the same name.
+    Refuses as `vendingkeys.register`, and OTHER_KEY where the module holds another key of the same name.
     """
     known = KeyFile(
         file_id=file.header.file_id,
@@ -184,23 +222,12 @@ def load_file(
     )
     outcomes = vendingkeys.register(
         connection,
-        [new_key(key) for key in file.keys],
-        module=file.header.module,
+        [new_key(key, place.module) for key in file.keys],
         by=by,
         origin=origin,
         file=known,
     )
-    held = {record.name: record for record in store.records()}
-    for key in file.keys:
-        other = held.get(key.record.name)
-        if other is not None and other.status.kcv != key.record.status.kcv:
-            raise CustodyRefused(
-                CustodyFault.OTHER_KEY,
-                f"key {key_id_of(key.record.status)} has the check value {other.status.kcv} in the key store, and "
-                f"{key.record.status.kcv} in the file",
-            )
-        held[key.record.name] = key.record
-    store.write(list(held.values()))
+    place.put([key.record for key in file.keys])
     return outcomes
 
 
@@ -214,41 +241,43 @@ def register_held(
     """
     if by is not None:
         require_role(by, Role.KEY_CUSTODIAN)
+    audit.queue_up(connection)
     known = {row.id for row in vendingkeys.report(connection)}
-    new = [
-        NewKey(key_id_of(status), status.kcv, _terms_of(status)) for status in held if key_id_of(status) not in known
-    ]
-    new = [key for key in new if not vendingkeys.is_over(key.id, key.terms, origin.at)]
+    found = [NewKey(key_id_of(status, module), status.kcv, _terms_of(status)) for status in held]
+    new = [key for key in found if key.id not in known and not vendingkeys.is_over(key.id, key.terms, origin.at)]
     if new:
-        vendingkeys.register(connection, new, module=module, by=by, origin=origin)
+        vendingkeys.register(connection, new, by=by, origin=origin)
     return [key.id for key in new]
 
 
 def activate(connection: Any, held: Iterable[KeyStatus], key: KeyId, *, by: Operator, origin: Origin) -> KeyRow:
-    """Put a key into use, if the key store or module really holds it under the check value that was loaded.
+    """Put a key into use, if its module (the key store is one) really holds it under the check value that was loaded.
 
-    `held`: what it holds. Refuses as `vendingkeys.activate`, and NOT_HELD.
+    `held`: what the module holds. Refuses as `vendingkeys.activate`, and NOT_HELD.
     """
+    audit.queue_up(connection)
     vendingkeys.find(connection, key)
-    kcvs = [status.kcv for status in held if key_id_of(status) == key]
+    kcvs = [status.kcv for status in held if name_of(status) == key.name]
     if not kcvs:
-        raise CustodyRefused(CustodyFault.NOT_HELD, f"key {key}: the key store does not hold it")
+        raise CustodyRefused(CustodyFault.NOT_HELD, f"key {key}: module {key.module} does not hold it")
     return vendingkeys.activate(connection, key, kcv=kcvs[0], by=by, origin=origin)
 
 
 def destroy(
-    connection: Any, store: KeyStore, key: KeyId, *, first: Operator, second: Operator | None, origin: Origin
+    connection: Any,
+    place: KeyPlace,
+    key: KeyId,
+    *,
+    first: Operator,
+    second: Operator | None,
+    origin: Origin,
 ) -> None:
-    """Record a key's destruction and take it out of the key store. Refuses as `vendingkeys.destroy`.
+    """Record a key's destruction and take it out of its module. Refuses as `vendingkeys.destroy`.
 
-    What remains outside of this program's reach are copies: backups of the key store, and the memory of a running
-    gateway until it starts anew.
+    What remains outside of this program's reach are copies: backups of the key store.
     """
     vendingkeys.destroy(connection, key, first=first, second=second, origin=origin)
-    records = store.records()
-    rest = [record for record in records if key_id_of(record.status) != key]
-    if len(rest) != len(records):
-        store.write(rest)
+    place.take_out(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +310,9 @@ def export(
     """
     audit.queue_up(connection)
     rows = {row.id: row for row in vendingkeys.report(connection)}
-    wanted = order.keys or tuple(row.id for row in rows.values() if row.state is State.ACTIVE)
-    held = {key_id_of(record.status): record for record in store.records()}
+    own = [row for row in rows.values() if row.module == store.module]
+    wanted = order.keys or tuple(row.id for row in own if row.state is State.ACTIVE)
+    held = {key_id_of(record.status, store.module): record for record in store.records()}
     keys = []
     for key in wanted:
         row = rows.get(key) or vendingkeys.find(connection, key)
@@ -323,7 +353,7 @@ def refused(connection: Any, deed: str, subject: str, origin: Origin, fault: str
 
 
 def approve_sample_keys(
-    connection: Any, records: Iterable[VendingKeyRecord], now: datetime, module: str = MODULE
+    connection: Any, records: Iterable[VendingKeyRecord], now: datetime, module: str = SOFTWARE
 ) -> None:
     """Register and activate made-up keys by two made-up custodians; for demonstrations and tests alone."""
     tom, ida = (
@@ -331,20 +361,20 @@ def approve_sample_keys(
         for login, name in (("sec.tom", "Tom Key custodian"), ("sec.ida", "Ida Key custodian"))
     )
     by_tom, by_ida = (Origin(one.login, now, "demonstration", "sample keys") for one in (tom, ida))
-    for key in (new_key(TransferKey(record)) for record in records):
-        vendingkeys.register(connection, [key], module=module, by=tom, origin=by_tom)
+    for key in (new_key(TransferKey(record), module) for record in records):
+        vendingkeys.register(connection, [key], by=tom, origin=by_tom)
         vendingkeys.activate(connection, key.id, kcv=key.kcv, by=ida, origin=by_ida)
 
 
 # --- one thing in the words of the other ------------------------------------------------------------------------------
 
 
-def key_id_of(status: KeyStatus) -> KeyId:
+def key_id_of(status: KeyStatus, module: str = SOFTWARE) -> KeyId:
     """A key's name in the books."""
-    return KeyId(status.supply_group, status.key_revision, status.key_type, status.dkga, status.base_date)
+    return KeyId(*name_of(status), module)
 
 
-def new_key(key: TransferKey) -> NewKey:
+def new_key(key: TransferKey, module: str = SOFTWARE) -> NewKey:
     """A key as the books take it in: everything but the key."""
     status = key.record.status
     terms = replace(
@@ -353,7 +383,7 @@ def new_key(key: TransferKey) -> NewKey:
         token_limit=key.token_limit,
         units_limit_tenths=key.units_limit_tenths,
     )
-    return NewKey(key_id_of(status), status.kcv, terms)
+    return NewKey(key_id_of(status, module), status.kcv, terms)
 
 
 def _terms_of(status: KeyStatus) -> Terms:
@@ -362,11 +392,5 @@ def _terms_of(status: KeyStatus) -> Terms:
 
 def _under_terms(record: VendingKeyRecord, row: KeyRow) -> VendingKeyRecord:
     """The record under the stricter of its own dates and the books'."""
-    starts = [moment for moment in (record.active_from, row.terms.active_from) if moment is not None]
-    ends = (record.issued_until, row.terms.issued_until, row.terms.refresh_by, row.replaced_at)
-    return replace(
-        record,
-        key_expiry=min(record.key_expiry, row.terms.key_expiry),
-        active_from=max(starts, default=None),
-        issued_until=min((moment for moment in ends if moment is not None), default=None),
-    )
+    terms = stricter(record.status, row.use)
+    return replace(record, key_expiry=terms.key_expiry, active_from=terms.active_from, issued_until=terms.issued_until)

@@ -22,7 +22,7 @@ from channels.commands import (
     Unreadable,
 )
 from channels.contract import Inbound, Message, Reply
-from gateway import tokens
+from gateway import keyuse, tokens
 from gateway.purchase import AFTER_RESTART, START, TABLE, WAITING, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
@@ -266,13 +266,14 @@ def meter_of(unit: Unit, phone: Phone | None, drn: str | None) -> Meter:
 class Continue:
     """A waiting purchase goes on: with what a module or the clock has said, or from where a crash left it.
 
-    `digits` are the tokens of TOKEN_MADE, in the order they were asked for.
+    `digits` are the tokens of TOKEN_MADE, in the order they were asked for, and `makers` the modules that made them.
     """
 
     shop: Shop
     purchase_id: UUID
     event: Event | None = None
     digits: Sequence[str] = ()
+    makers: Sequence[str] = ()
     reason: Reason | None = None
 
     def need(self, need: Need) -> None:
@@ -308,9 +309,16 @@ class Continue:
         life.tokens_are_stored = bool(life.tokens)
         if self.reason is not None:
             life.refusal = Refusal(self.reason)
-        if self.event is Event.TOKEN_MADE:
-            life.tokens = tokens.filled(life.tokens, self.digits)
         now, event = self.shop.world.now(), self.event or AFTER_RESTART.get(State(row.state))
+        if event is Event.TOKEN_MADE:
+            if keyuse.settle(unit, self.shop.module, meter, life.tokens, self.makers):
+                life.tokens = tokens.filled(life.tokens, self.digits)
+            else:
+                # Its key was ended, or reached its limit, while the module was asked: nobody has seen the token.
+                log.warning(
+                    "a token is dropped, its vending key is not in use any more", extra={"purchase": str(row.id)}
+                )
+                event, life.refusal = Event.TOKEN_REFUSED, Refusal(Reason.KEY_MISSING, drn=meter.drn)
         if event is None and State(row.state) is State.VENDING and now >= row.expires_at:
             event = Event.GAVE_UP  # held long enough; the token was never shown
         Vending(self.shop, unit, done, now).walk(life, event)

@@ -18,7 +18,7 @@ from uuid import UUID
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from channels.contract import Inbound, NotStored, Reply
-from gateway import tokens
+from gateway import keptkeys, tokens
 from gateway.deeds import Arrival, Continue
 from gateway.metrics import Metrics
 from gateway.purchase import WAITING, Event, State
@@ -178,9 +178,9 @@ class VendingDesk:
                     reraise=True,
                 ):
                     with attempt:
-                        digits = await self._make(ask)
+                        digits, makers = await self._make(ask)
             self._metrics.token_made(asyncio.get_running_loop().time() - asked_at)
-            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits)
+            deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits, makers)
         except (ModuleSilent, TimeoutError):
             log.warning("the security module did not answer in time", extra={"purchase": str(ask.purchase_id)})
             deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
@@ -193,13 +193,17 @@ class VendingDesk:
             deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
         await self._go_on(deed)
 
-    async def _make(self, ask: Ask) -> list[str]:
-        module, digits = self._shop.module, list[str]()
-        for request in ask.requests:
-            if isinstance(request, KeyChangeRequest):
-                digits.extend(await module.make_set_later(request, now=ask.accepted_at))
-            else:
-                digits.append(await module.make_later(request))
+    async def _make(self, ask: Ask) -> tuple[list[str], list[str]]:
+        """The tokens, and the module that made each."""
+        digits, makers = list[str](), list[str]()
+        for asked in ask.requests:
+            # Credit is held against the dates of its own minute, which is stored; a set has none.
+            now = ask.accepted_at if isinstance(asked.request, KeyChangeRequest) else None
+            made = await keptkeys.made_later(
+                self._shop.module, asked.request, now=now, first=asked.first, among=asked.among
+            )
+            digits.extend(made.digits)
+            makers.extend([made.by] * len(made.digits))
         if len(digits) != ask.token_count:
             raise ModuleRefused(Fault.MODULE_MISMATCH, f"{ask.token_count} tokens expected, got {len(digits)}")
-        return digits
+        return digits, makers

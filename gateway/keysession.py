@@ -21,7 +21,8 @@ from typing import Any, Final, TypeVar
 from config.load import SettingsFaults, load
 from config.settings import Settings
 from gateway import custody
-from gateway.custody import KeyStore
+from gateway.custody import KeyPlace, KeyStore
+from gateway.keyplaces import place_of
 from gateway.unlock import master_key_of
 from gateway.world import World
 from ledger import operators, vendingkeys
@@ -144,7 +145,12 @@ class Books:
     async def key(self, text: str) -> KeyId:
         """The key written like this, in full or as far as it is the only one."""
         rows = await self.read(vendingkeys.report)
-        found = [row.id for row in rows if f"{row.id}/".startswith(f"{text.rstrip('/')}/")]
+        name, at, module = text.partition("@")
+        found = [
+            row.id
+            for row in rows
+            if f"{row.id.own_name}/".startswith(f"{name.rstrip('/')}/") and (not at or row.id.module == module)
+        ]
         if len(found) > 1:
             raise Unusable(f"key {text}: there are {', '.join(str(key) for key in found)}")
         if found:
@@ -189,7 +195,13 @@ class Session:
         """The key store of the settings, with whatever opens it."""
         if not self.settings.sts.keystore:
             raise Unusable("[sts] keystore: the settings name no key store")
-        return KeyStore(Path(self.settings.sts.keystore), master_key_of(self.settings.sts), self.world.nonce)
+        sts = self.settings.sts
+        return KeyStore(Path(sts.keystore), master_key_of(sts), self.world.nonce, sts.module)
+
+    def place(self, module: str | None = None) -> KeyPlace:
+        """Where a module's keys lie: the key store's, unless another one is named."""
+        name = module or self.settings.sts.module
+        return self.key_store() if name == self.settings.sts.module else place_of(self.settings, name)
 
     def sealing_key(self, salt: bytes | None, *, new: bool = False) -> MasterKey:
         """The key of a transfer file: from --transfer-key-file, or a passphrase with this salt."""

@@ -12,8 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import custody
+from gateway import custody, modulewatch
 from gateway.custody import Order
+from gateway.keptkeys import name_of
+from gateway.keylock import add_lock
+from gateway.keyplaces import module_names
 from gateway.keysession import (
     NO,
     WELL,
@@ -33,6 +36,7 @@ from ledger import operators, vendingkeys
 from ledger.operators import Role
 from ledger.vendingkeys import CustodyFault, CustodyRefused, KeyId, KeyRow, State, kwh
 from sts.derivation import VendingKey
+from sts.modules.contract import KeyStatus, ModuleError
 from sts.modules.keyfile import TransferKey, hash_of, header_of, open_file
 from sts.modules.keystore import FILE_BYTES_MAX, MASTER_KEY_BYTES, SALT_BYTES
 from sts.modules.records import VendingKeyRecord
@@ -50,7 +54,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
 
 def add_keys(keys: Group) -> None:
     """Add the sub-commands of `keys`."""
-    module: dict[str, Any] = {"default": custody.MODULE, "metavar": "NAME", "help": "the module (default: %(default)s)"}
+    module: dict[str, Any] = {"metavar": "NAME", "help": "a security module of the settings (default: the key store)"}
     transfer_key: dict[str, Any] = {
         "type": Path,
         "metavar": "FILE",
@@ -64,7 +68,7 @@ def add_keys(keys: Group) -> None:
         keys.command(name, _new_key, about, configured=False).add_argument("file", type=Path)
 
     adding = keys.command(
-        "add", _add_key, "seal one more vending key; its hex digits are asked for", people=1, needed=False
+        "add", _add_key, "take in one more vending key; its hex digits are asked for", people=1, needed=False
     )
     adding.add_argument("--supply-group", required=True, metavar="SGC")
     adding.add_argument("--revision", required=True, type=int, metavar="KRN")
@@ -74,10 +78,10 @@ def add_keys(keys: Group) -> None:
     adding.add_argument("--expiry", type=int, default=255, metavar="KEN")
     adding.add_argument("--module", **module)
 
-    registering = keys.command("register", _register, "enter keys that the key store holds into the books", people=1)
+    registering = keys.command("register", _register, "enter keys that a module holds into the books", people=1)
     registering.add_argument("--module", **module)
 
-    keys.command("list", _list_keys, "show the sealed keys by their check values")
+    keys.command("list", _list_keys, "show the keys of every module by their check values")
     keys.command("report", _report, "totals against limits, and what ends soon; 1 if something is due")
 
     importing = keys.command("import", _import_file, "load a sealed transfer file; another person activates", people=1)
@@ -103,6 +107,8 @@ def add_keys(keys: Group) -> None:
     limiting.add_argument("--tokens", metavar="N|none", help="tokens")
     limiting.add_argument("--units", metavar="KWH|none", help="kWh")
 
+    add_lock(keys)
+
     exporting = keys.command("export", _export, "seal active keys for another module", people=2)
     exporting.add_argument("--module", required=True, metavar="NAME", help="the module that the file is for")
     exporting.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file that does not exist yet")
@@ -126,7 +132,7 @@ def _new_key(session: Session) -> int:
 
 
 def _add_key(session: Session) -> int:
-    options, store = session.options, session.key_store()
+    options, place = session.options, session.place(session.options.module)
     try:
         raw = bytes.fromhex(session.secret("vending key, hex digits: ").strip())
     except ValueError:
@@ -141,36 +147,34 @@ def _add_key(session: Session) -> int:
     )
     missing = "" if options.as_login else session.no_books()
     if missing:
-        records = store.records()
-        store.write([*records, record])
+        if any(name_of(status) == record.name for status in place.held()):
+            raise Unusable(f"key {custody.key_id_of(record.status, place.module)} is there already")
+        place.put([record])
         registered = f"not in the books yet ({missing}): see `prepaid keys register`"
     else:
 
         async def work(books: Books) -> None:
             await books.write(
                 lambda connection: custody.add(
-                    connection,
-                    store,
-                    TransferKey(record),
-                    module=options.module,
-                    by=books.someone,
-                    origin=books.origin,
+                    connection, place, TransferKey(record), by=books.someone, origin=books.origin
                 )
             )
 
         session.in_books(work)
         registered = "loaded; another person activates it"
-    say(f"sealed: key {custody.key_id_of(record.status)}, KCV {record.status.kcv}; {registered}")
+    key = custody.key_id_of(record.status, place.module)
+    say(f"sealed: key {key}, KCV {record.status.kcv}; {registered}")
     return WELL
 
 
 def _register(session: Session) -> int:
-    held = session.key_store().held()
+    place = session.place(session.options.module)
+    held = place.held()
 
     async def work(books: Books) -> list[KeyId]:
         return await books.write(
             lambda connection: custody.register_held(
-                connection, held, module=session.options.module, by=books.first, origin=books.origin
+                connection, held, module=place.module, by=books.first, origin=books.origin
             )
         )
 
@@ -178,33 +182,40 @@ def _register(session: Session) -> int:
     for key in new:
         say(f"key {key}: loaded; another person activates it")
     if not new:
-        say("the books know every key of the key store that has not ended")
+        say(f"the books know every key of module {place.module} that has not ended")
     return WELL
 
 
 def _list_keys(session: Session) -> int:
-    held = session.key_store().held()
+    held: dict[KeyId, KeyStatus] = {}
+    away = []
+    for name in module_names(session.settings):
+        try:
+            held |= {custody.key_id_of(status, name): status for status in session.place(name).held()}
+        except ModuleError as trouble:
+            away.append(f"module {name} was not looked at: {trouble.sentence}")
     rows = {}
     if not (missing := session.no_books()):
         rows = {row.id: row for row in session.in_books(lambda books: books.read(vendingkeys.report))}
-    for status in held:
-        key = custody.key_id_of(status)
+    for key, status in held.items():
         state = rows[key].state if key in rows else "not in the books"
         say(
             f"{key}  supply group {status.supply_group} revision {status.key_revision} type {status.key_type} "
-            f"DKGA{status.dkga:02d} base date {status.base_date} KEN {status.key_expiry} KCV {status.kcv}  {state}"
+            f"DKGA{status.dkga:02d} base date {status.base_date} KEN {status.key_expiry} "
+            f"KCV {status.kcv or 'not told'}  {state}"
         )
-    known = {custody.key_id_of(status) for status in held}
     for row in rows.values():
-        if row.id not in known:
-            say(f"{row.id}  not in the key store, KCV {row.kcv}  {row.state}")
+        if row.id not in held:
+            say(f"{row.id}  not in module {row.module}, KCV {row.kcv or 'not told'}  {row.state}")
+    for sentence in away:
+        say(sentence)
     if missing:
         say(f"the books were not looked at: {missing}")
     return WELL
 
 
 def _import_file(session: Session) -> int:
-    options, store = session.options, session.key_store()
+    options, place = session.options, session.place(session.options.module)
     raw = bytes_of(options.file, FILE_BYTES_MAX)
     session.file_hash = hash_of(raw)
     salt = None if options.transfer_key_file else header_of(raw).salt
@@ -212,9 +223,9 @@ def _import_file(session: Session) -> int:
 
     async def work(books: Books) -> dict[KeyId, vendingkeys.Outcome]:
         operators.require_role(books.first, Role.KEY_CUSTODIAN)
-        file = open_file(raw, sealing_key, module=options.module, now=books.origin.at)
+        file = open_file(raw, sealing_key, module=place.module, now=books.origin.at)
         return await books.write(
-            lambda connection: custody.load_file(connection, store, file, by=books.first, origin=books.origin)
+            lambda connection: custody.load_file(connection, place, file, by=books.first, origin=books.origin)
         )
 
     for key, outcome in session.in_books(work).items():
@@ -223,7 +234,7 @@ def _import_file(session: Session) -> int:
 
 
 def _activate(session: Session) -> int:
-    held = session.key_store().held()
+    held: dict[str, list[KeyStatus]] = {}
 
     async def work(books: Books) -> list[KeyRow]:
         if session.options.key == ["all"]:
@@ -234,14 +245,20 @@ def _activate(session: Session) -> int:
         else:
             keys = [await books.key(text) for text in session.options.key]
 
+        for name in {key.module for key in keys}:
+            held[name] = session.place(name).held()
+
         def all_of_them(connection: Any) -> list[KeyRow]:
-            return [custody.activate(connection, held, key, by=books.first, origin=books.origin) for key in keys]
+            return [
+                custody.activate(connection, held[key.module], key, by=books.first, origin=books.origin) for key in keys
+            ]
 
         return await books.write(all_of_them)
 
     for row in session.in_books(work):
-        say(f"key {row.id}: active, KCV {row.kcv}; loaded by {row.loaded_by}, activated by {row.activated_by}")
-    say("a running gateway uses them when it is started again")
+        kcv = row.kcv or "not told by its module"
+        say(f"key {row.id}: active, KCV {kcv}; loaded by {row.loaded_by}, activated by {row.activated_by}")
+    say("a running gateway uses them within seconds")
     return WELL
 
 
@@ -252,7 +269,7 @@ def _suspend(session: Session) -> int:
             lambda connection: vendingkeys.suspend(connection, key, by=books.first, origin=books.origin)
         )
 
-    say(f"key {session.in_books(work).id}: out of sale until another person activates it; start the gateway again now")
+    say(f"key {session.in_books(work).id}: out of sale, everywhere, until another person activates it")
     return WELL
 
 
@@ -266,23 +283,25 @@ def _replace(session: Session) -> int:
         )
 
     row = session.in_books(work)
-    say(f"key {row.id}: replaced by {row.replaced_by}; it only makes key changes, once the gateway is started again")
+    say(f"key {row.id}: replaced by {row.replaced_by}; from now on it only makes key changes")
     return WELL
 
 
 def _destroy(session: Session) -> int:
-    store = session.key_store()
-
     async def work(books: Books) -> KeyId:
         key = await books.key(session.options.key)
+        place = session.place(key.module)
         await books.write(
             lambda connection: custody.destroy(
-                connection, store, key, first=books.first, second=books.second, origin=books.origin
+                connection, place, key, first=books.first, second=books.second, origin=books.origin
             )
         )
         return key
 
-    say(f"key {session.in_books(work)}: destroyed; destroy the copies in backups too, and start the gateway again now")
+    key = session.in_books(work)
+    far = {section.name for section in session.settings.prism}
+    also = "take it out of the module by its own tools" if key.module in far else "destroy the copies in backups too"
+    say(f"key {key}: destroyed, it makes no token any more; {also}")
     return WELL
 
 
@@ -353,7 +372,11 @@ def _report(session: Session) -> int:
         _say_totals(row)
         if row.pending:
             say(f"    a newer file, loaded by {row.pending.loaded_by}, waits for another person")
-    found = custody.warnings(rows, now)
+    told = modulewatch.reports_now(session.settings)
+    for report in told:
+        if report.trouble:
+            say(f"module {report.name} was not asked: {report.trouble}")
+    found = custody.warnings(rows, now, modulewatch.endings(told))
     for warning in found:
         say(custody.sentence_of(warning))
     spent = [row for row in rows if row.state is State.ACTIVE and _is_spent(row)]
@@ -364,7 +387,7 @@ def _report(session: Session) -> int:
 
 def _say_totals(row: KeyRow) -> None:
     terms = row.terms
-    parts = [f"{row.id}  {row.state}  module {row.module}  KCV {row.kcv}"]
+    parts = [f"{row.id}  {row.state}  module {row.module}  KCV {row.kcv or 'not told'}"]
     if terms.token_limit is not None:
         parts.append(f"tokens {row.tokens_made} of {terms.token_limit}")
     if terms.units_limit_tenths is not None:

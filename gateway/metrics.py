@@ -8,6 +8,7 @@ seen and then "other", because every further value would cost memory here and in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from channels.contract import Outcome
 from gateway.purchase import State
 from ledger.reasons import Reason
+from sts.modules.pool import MemberHealth
 
 # Channels, commands and links are a handful each; more than this is a mistake or somebody playing.
 NAMES_MAX: Final = 40
@@ -80,8 +82,32 @@ class Metrics:
         self._queue = self._gauge("queue_length", "Requests that wait for the writer of the books.")
         self._link_up = self._gauge("link_up", "1 if a link to a peer is up, else 0.", "link")
         self._keys_ending = self._gauge(
-            "vending_keys_ending", "Vending keys that end within so many days, or are over.", "days"
+            "vending_keys_ending",
+            "Vending keys, and modules' authorisations, that end within so many days, or are over.",
+            "days",
         )
+        self._keys_left_out = self._gauge(
+            "vending_keys_left_out", "Vending keys on which modules and books disagree, so that they are not used."
+        )
+        self._modules = _Names()
+        self._module_asked = self._counter("module_asked", "Requests that a security module was asked.", "module")
+        self._module_gauges = {
+            name: self._gauge(f"module_{name}", about, "module")
+            for name, about in (
+                ("at_work", "Requests that a security module is at."),
+                ("waiting", "Requests that wait for their turn at a security module."),
+                ("failures", "Failures of a security module in a row."),
+                ("rests_seconds", "How long a security module still rests after a failure; 0 if it does not."),
+                ("in_doubt", "Requests that a security module was asked and did not answer."),
+                ("rate_limit", "Requests a second that the settings allow a security module; 0 if there is no limit."),
+                ("answers", "1 if a security module could be asked for its status, else 0."),
+                ("tokens_per_second", "Tokens a second that a security module says it can make."),
+                ("clock_drift_seconds", "How far a security module says its clock is out."),
+                ("alerts", "Alerts that a security module has."),
+                ("vends_until_seconds", "When a security module's authorisation to vend ends, in seconds since 1970."),
+            )
+        }
+        self._asked_of: dict[str, int] = {}
         self._batch_size = self._histogram("batch_size", "Requests written in one transaction.", _BATCH_SIZES)
         self._batch_seconds = self._histogram(
             "batch_seconds", "Time of one transaction, from its begin to its commit.", _SECONDS
@@ -154,6 +180,50 @@ class Metrics:
         """So many vending keys end within so many days."""
         for days, count in by_days.items():
             self._keys_ending.labels(str(days)).set(count)
+
+    def keys_left_out(self, count: int) -> None:
+        """So many vending keys are not used, because modules and books do not agree on them."""
+        self._keys_left_out.set(count)
+
+    def module_is(self, health: MemberHealth) -> None:
+        """How a security module of a pool does."""
+        name = self._modules.bounded(health.name)
+        before = self._asked_of.get(name, 0)
+        self._module_asked.labels(name).inc(max(0, health.asked - before))
+        self._asked_of[name] = health.asked
+        for gauge, value in (
+            ("at_work", health.at_work),
+            ("waiting", health.waiting),
+            ("failures", health.failures),
+            ("rests_seconds", health.rests_for_s),
+            ("in_doubt", health.in_doubt),
+            ("rate_limit", health.rate_per_s or 0),
+        ):
+            self._module_gauges[gauge].labels(name).set(value)
+
+    def module_says(
+        self,
+        module: str,
+        *,
+        answers: bool,
+        tokens_per_s: float | None = None,
+        clock_drift_s: float | None = None,
+        alerts: int = 0,
+        vends_until: datetime | None = None,
+    ) -> None:
+        """What a security module says of itself, or that it could not be asked."""
+        name = self._modules.bounded(module)
+        self._module_gauges["answers"].labels(name).set(answers)
+        if not answers:
+            return
+        self._module_gauges["alerts"].labels(name).set(alerts)
+        for gauge, value in (
+            ("tokens_per_second", tokens_per_s),
+            ("clock_drift_seconds", clock_drift_s),
+            ("vends_until_seconds", vends_until.timestamp() if vends_until is not None else None),
+        ):
+            if value is not None:
+                self._module_gauges[gauge].labels(name).set(value)
 
     def link_is(self, link: str, up: bool) -> None:
         """A link to a peer is up or not."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +13,8 @@ from sts.modules.contract import SecurityModule
 from sts.modules.pool import Limits, Member, ModulePool
 from sts.modules.prism.client import PrismModule
 from sts.modules.prism.settings import PrismKey, PrismSettings, TidBy
-from sts.modules.records import VendingKeyRecord
 from sts.modules.software import SoftwareModule
 from sts.tables import SAMPLE, TableSet, TableSetError, table_set_from
-
-Chosen = Callable[[Iterable[VendingKeyRecord]], Iterable[VendingKeyRecord]]
 
 
 class ModuleSettingsWrong(StsError):
@@ -40,26 +36,38 @@ def load_tables(settings: StsSettings) -> TableSet:
     return table_set_from(text, path.stem)
 
 
-def load_software(settings: StsSettings, tables: TableSet, chosen: Chosen = list) -> SoftwareModule:
-    """The software module with the keys of the sealed key store that are `chosen`; none without a key store."""
-    return SoftwareModule(chosen(records_of(settings)), tables=tables, cache_size=settings.decoder_key_cache)
+def load_software(settings: StsSettings, tables: TableSet) -> SoftwareModule:
+    """The software module with all keys of the sealed key store, whatever the books say; none without a key store."""
+    return SoftwareModule(
+        records_of(settings), tables=tables, name=settings.module, cache_size=settings.decoder_key_cache
+    )
 
 
-def load_module(settings: Settings, chosen: Chosen = list) -> SecurityModule:
-    """Everything that makes tokens: modules in the order of the settings, the key store last.
-
-    A software module alone answers inside the transaction that asks it.
-    """
-    tables = load_tables(settings.sts)
-    software = load_software(settings.sts, tables, chosen)
-    members = [
+def load_members(settings: Settings, tables: TableSet) -> list[Member]:
+    """The security modules that the settings name beside the key store, in their order."""
+    return [
         *(_pkcs11(section, tables, settings.sts) for section in settings.pkcs11),
         *(_prism(section, settings.sts) for section in settings.prism),
     ]
+
+
+def software_member(software: SecurityModule) -> Member:
+    """The key store's module as the last of several."""
+    return Member(software, Limits(at_once_max=8, waiting_max=1000), repeats_exactly=True)
+
+
+def load_module(settings: Settings) -> SecurityModule:
+    """Everything that the modules and the key store hold, whatever the books say of it: to look at, not to sell with.
+
+    `gateway/keeper.py` has what sells. A software module alone answers inside the transaction that asks it.
+    """
+    tables = load_tables(settings.sts)
+    software = load_software(settings.sts, tables)
+    members = load_members(settings, tables)
     if not members:
         return software
     if software.status().keys:
-        members.append(Member(software, Limits(at_once_max=8, waiting_max=1000), repeats_exactly=True))
+        members.append(software_member(software))
     return ModulePool(members)
 
 
@@ -73,13 +81,18 @@ def _limits(section: Pkcs11Settings | PrismSection, at_once_max: int) -> Limits:
     )
 
 
+def without_pkcs11(section: Pkcs11Settings) -> ModuleSettingsWrong:
+    """What is said where the extra is missing."""
+    return ModuleSettingsWrong(
+        f"[[pkcs11]] {section.name}: the package python-pkcs11 is not installed: install prepaid-gateway[pkcs11]"
+    )
+
+
 def _pkcs11(section: Pkcs11Settings, tables: TableSet, sts: StsSettings) -> Member:
     try:
         from sts.modules.pkcs11 import Pin, Pkcs11Module
     except ImportError:
-        raise ModuleSettingsWrong(
-            f"[[pkcs11]] {section.name}: the package python-pkcs11 is not installed: install prepaid-gateway[pkcs11]"
-        ) from None
+        raise without_pkcs11(section) from None
     module = Pkcs11Module(
         section.library,
         section.token_label,
@@ -95,6 +108,11 @@ def _pkcs11(section: Pkcs11Settings, tables: TableSet, sts: StsSettings) -> Memb
 
 
 def _prism(section: PrismSection, sts: StsSettings) -> Member:
+    return Member(prism_module(section, sts), _limits(section, section.connections_max), section.repeats_exactly)
+
+
+def prism_module(section: PrismSection, sts: StsSettings) -> PrismModule:
+    """The client of a module of the Prism kind; not connected yet. Reads certificate files."""
     settings = PrismSettings(
         name=section.name,
         host=section.host,
@@ -118,7 +136,7 @@ def _prism(section: PrismSection, sts: StsSettings) -> Member:
         doubt_s=section.doubt_s,
         tid_by=TidBy(section.tid_by),
     )
-    return Member(PrismModule(settings), _limits(section, section.connections_max), section.repeats_exactly)
+    return PrismModule(settings)
 
 
 def prism_key(text: str) -> PrismKey:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from config.settings import Settings
@@ -33,6 +34,7 @@ from gateway.tokenoptions import (
     candidates_of,
     changed,
     configured_module,
+    let_go,
     module_under_test_keys,
     say,
     settings_of,
@@ -68,8 +70,8 @@ _TESTS: Final = {test.name.lower(): test for test in MeterTestNumber}
 _MAKE_ABOUT: Final = (
     "make a token by hand. Credit is made only under a --test-key; credit for customers is sold through the gateway. "
     "With --config, engineering and key-change tokens need --case, which is logged with them. An engineering token "
-    "without --at and --tid gets its token identifier from the meter's record and stands in the books. Control by two "
-    "persons is not part of this command. Class 1 needs no key."
+    "without --at and --tid gets its token identifier from the meter's record and stands in the books. Where there are "
+    "operators an ENGINEER makes it, and another ENGINEER or a SUPERVISOR approves it. Class 1 needs no key."
 )
 
 
@@ -82,6 +84,12 @@ def add_make(what: Any, common: dict[str, Any]) -> None:
         parser = kinds.add_parser(name, help=about, description=f"{about}. {_MAKE_ABOUT}")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
         parser.add_argument("--case", metavar="NUMBER", help="why this is made; needed with --config, and logged")
+        for option, which in (("as", "who makes it"), ("with", "who approves it")):
+            parser.add_argument(
+                f"--{option}", dest=f"{option}_login", metavar="LOGIN", help=f"{which}: an operator, password asked for"
+            )
+            password = "--password-file" if option == "as" else "--with-password-file"
+            parser.add_argument(password, dest=f"{option}_password", type=Path, metavar="FILE")
         add_identity(parser, "")
         add_keys(parser, "a key change to another vending key wants that one on a second line")
         add_offsets(parser)
@@ -139,6 +147,7 @@ class _Bench:
     module: SecurityModule | None = None
     tid: int | None = None
     in_books: bool = False  # the TID came from the meter's row, and the token is stored
+    origin: Origin | None = None  # who signed in for it
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str | None) -> None:
@@ -171,14 +180,19 @@ def _make(options: argparse.Namespace) -> int:
         bench.calendar = calendar_of(options, settings)
         bench.key = candidates_of(options, settings)[0].key
         if settings is not None:
+            if options.approve is not None:
+                bench.origin = options.approve(options, world)
             bench.module = configured_module(options, settings)
         elif not options.test_key:
             raise Unusable("--config FILE or --test-key expected: only class 1 is made without a key")
-    digits = options.build(options, bench)
-    said = [_read_again(token, bench) for token in digits]
-    if settings is not None:
-        _audit(options, bench, said)
-    _hand_out(options, bench, digits, said)
+    try:
+        digits = options.build(options, bench)
+        said = [_read_again(token, bench) for token in digits]
+        if settings is not None:
+            _audit(options, bench, said)
+        _hand_out(options, bench, digits, said)
+    finally:
+        let_go(bench.module)
     return WELL
 
 
@@ -197,6 +211,7 @@ def _audit(options: argparse.Namespace, bench: _Bench, said: Sequence[Facts]) ->
         extra={
             "case": options.case.strip(),
             "user_id": os.getuid(),
+            "operator": bench.origin.who if bench.origin is not None else None,
             "kinds": [str(facts["kind"]) for facts in said],
             "says": [str(facts["says"]) for facts in said],
             "tid": bench.tid,
@@ -303,7 +318,9 @@ def _under_test_key(options: argparse.Namespace, bench: _Bench) -> tuple[MeterKe
 
 
 def _origin(options: argparse.Namespace, bench: _Bench) -> Origin:
-    """Who makes it and why, for the audit log: the account at this machine, and the case."""
+    """Who makes it and why, for the audit log: who signed in, or the account at this machine; and the case."""
+    if bench.origin is not None:
+        return bench.origin
     return Origin(getpass.getuser(), bench.now, platform.node() or "here", f"case {options.case.strip()}")
 
 

@@ -17,12 +17,14 @@ from typing import Any, Final
 
 from config.load import SettingsFaults, load
 from config.settings import Settings
-from gateway import app
+from gateway import app, keysession
 from gateway.engineering import Made, MeterUnknown
 from gateway.modules import load_module
+from gateway.waited import WaitedModule
 from gateway.world import World
 from ledger.audit import Origin
 from ledger.meters import SaleOfToken
+from ledger.operators import OperatorRefused
 from ledger.schema import DatabaseVersion
 from sts import tid as tids
 from sts.derivation import VendingKey
@@ -50,6 +52,12 @@ MakeInBooks = Callable[[Settings, SecurityModule, World, str, int, int, Origin],
 """An engineering token for a meter number, of this subclass and value, stored in the books."""
 
 
+OpenModule = Callable[[Settings], SecurityModule]
+"""The security module of the settings, with the keys that the books allow."""
+Approve = Callable[[argparse.Namespace, World], Origin]
+"""Sign in whoever makes a token by hand, and whoever approves it, and put both on record."""
+
+
 class Unusable(Exception):
     """What was given cannot be used; the message says what and why."""
 
@@ -60,7 +68,15 @@ def answering(work: Callable[[argparse.Namespace], int]) -> Callable[[argparse.N
     def run(options: argparse.Namespace) -> int:
         try:
             return work(options)
-        except (Unusable, StsError, SettingsFaults, MeterUnknown, DatabaseVersion, OSError) as error:
+        except OperatorRefused as error:
+            sys.stderr.write(f"prepaid token {options.token_command}: {error}\n")
+            return NO
+        except (Unusable, keysession.Unusable, StsError, SettingsFaults, MeterUnknown, DatabaseVersion) as error:
+            sys.stderr.write(f"prepaid token {options.token_command}: {error}\n")
+            return UNUSABLE
+        except OSError as error:
+            if error.filename is None:
+                raise  # not about a file: the database is away, which `main` has words and a code for
             sys.stderr.write(f"prepaid token {options.token_command}: {error}\n")
             return UNUSABLE
 
@@ -210,12 +226,20 @@ def configured_module(options: argparse.Namespace, settings: Settings) -> Securi
     """The security module of the settings, with the keys of their key store."""
     if options.tables is not None:
         raise Unusable("--tables: with --config the settings name the tables")
-    module = load_module(settings)
+    opening: OpenModule = options.open_module or load_module
+    module = opening(settings)
     if not module.status().keys:
-        raise Unusable("no vending key is loaded: the settings name no key store and no module that has one")
-    if not module.answers_at_once:
-        raise Unusable("this command needs a security module that answers at once")
-    return module
+        raise Unusable(
+            "no vending key is in use: the settings name no key store and no module that has one, or nobody has "
+            "activated it (`prepaid keys list`)"
+        )
+    return module if module.answers_at_once else WaitedModule(module)
+
+
+def let_go(module: SecurityModule | None) -> None:
+    """Close a module that was opened for one command."""
+    if isinstance(module, WaitedModule):
+        module.close()
 
 
 def tables_from(path: Path | None) -> TableSet | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from config.settings import StsSettings
+from gateway import keptkeys
 from ledger.pricing import Sale
 from ledger.reasons import Reason, Refusal
 from ledger.unit import KeyName, Meter, TokenRow
@@ -33,6 +34,8 @@ _FAULTS: Final = {
     Fault.BEFORE_BASE_DATE: Reason.METER_KEY_ENDED,
     Fault.KEY_EXPIRED: Reason.METER_KEY_ENDED,
     Fault.KEY_MISSING: Reason.KEY_MISSING,
+    Fault.KEY_NOT_ACTIVE: Reason.KEY_MISSING,
+    Fault.KEY_NO_LONGER_USED: Reason.KEY_MISSING,
 }
 
 ModuleRequest = CreditRequest | KeyChangeRequest
@@ -226,30 +229,31 @@ def _row(purchase_id: UUID, seq: int, meter: Meter, kind: str, key: MeterKey, *,
 # --- making -----------------------------------------------------------------------------------------------------------
 
 
-def requests(meter: Meter, tokens: Sequence[TokenRow]) -> tuple[ModuleRequest, ...]:
-    """What a module is asked for these tokens: one request for a whole key-change set, one for each credit."""
-    found: list[ModuleRequest] = []
-    for is_set, rows in groupby(tokens, lambda token: token.kind == KEY_CHANGE):
-        for row in rows:
+def requests(meter: Meter, tokens: Sequence[TokenRow]) -> tuple[tuple[ModuleRequest, int], ...]:
+    """What a module is asked for these tokens, and how many come of it: a whole key-change set, or one credit."""
+    found: list[tuple[ModuleRequest, int]] = []
+    for is_set, group in groupby(tokens, lambda token: token.kind == KEY_CHANGE):
+        rows = list(group)
+        for row in rows[:1] if is_set else rows:
             key = key_from(row.key, meter.drn, meter.iin)
             if is_set:
                 assert row.new_key is not None
-                found.append(KeyChangeRequest(key, key_from(row.new_key, meter.drn, meter.iin)))
-                break
+                found.append((KeyChangeRequest(key, key_from(row.new_key, meter.drn, meter.iin)), len(rows)))
+                continue
             assert row.subclass is not None and row.tid is not None
             assert row.rnd is not None and row.amount_field is not None
-            found.append(CreditRequest(key, row.subclass, row.tid, row.rnd, row.amount_field))
+            found.append((CreditRequest(key, row.subclass, row.tid, row.rnd, row.amount_field), 1))
     return tuple(found)
 
 
 def make(minting: Minting, meter: Meter, tokens: Sequence[TokenRow]) -> list[TokenRow]:
-    """The tokens with their digits, from a module that answers at once. Raises StsError."""
+    """The tokens with their digits, from modules that answer at once, the one they count for first. Raises StsError."""
     digits: list[str] = []
-    for request in requests(meter, tokens):
-        if isinstance(request, KeyChangeRequest):
-            digits.extend(minting.module.make_set(request, now=minting.now))
-        else:
-            digits.append(minting.module.make(request, now=minting.now))
+    for request, _ in requests(meter, tokens):
+        made = keptkeys.made(minting.module, request, now=minting.now, first=tokens[len(digits)].module or "")
+        for token in tokens[len(digits) : len(digits) + len(made.digits)]:
+            token.module = made.by
+        digits.extend(made.digits)
     return filled(tokens, digits)
 
 

@@ -20,9 +20,11 @@ from gateway.tokenmake import add_make
 from gateway.tokenoptions import (
     NO,
     WELL,
+    Approve,
     FindMeter,
     FindSale,
     MakeInBooks,
+    OpenModule,
     Unusable,
     add_identity,
     add_keys,
@@ -32,6 +34,7 @@ from gateway.tokenoptions import (
     candidates_of,
     changed,
     configured_module,
+    let_go,
     module_under_test_keys,
     say,
     say_facts,
@@ -59,12 +62,15 @@ def add_commands(
     find_meter: FindMeter | None = None,
     find_sale: FindSale | None = None,
     make_in_books: MakeInBooks | None = None,
+    open_module: OpenModule | None = None,
+    approve: Approve | None = None,
     world: World | None = None,
 ) -> argparse.ArgumentParser:
     """Add `token` with its sub-commands to an argparse sub-parsers object; each sets `run`, options to exit code.
 
-    The first three reach into the books: a meter's keys, the sale of a token, an engineering token that stands in
-    them. Without them keys are named by options alone.
+    All but the world reach into the books: a meter's keys, the sale of a token, an engineering token that stands in
+    them, the modules with the keys in use, the people who make and approve a token. Without them keys are named by
+    options alone, and whoever has the key store may use it.
     """
     about = "make, check and explain STS tokens by hand"
     token: argparse.ArgumentParser = subparsers.add_parser("token", help=about, description=about)
@@ -73,6 +79,8 @@ def add_commands(
         "find_meter": find_meter,
         "find_sale": find_sale,
         "make_in_books": make_in_books,
+        "open_module": open_module,
+        "approve": approve,
         "world": world or RealWorld(),
     }
 
@@ -175,7 +183,10 @@ def _verify(options: argparse.Namespace) -> int:
         module = module_under_test_keys(options, [(candidate.name, candidate.key) for candidate in candidates])
     else:
         raise Unusable("an encrypted token: --config FILE or --test-key expected")
-    facts = verdict_of(text, candidates, module, calendar_of(options, settings))
+    try:
+        facts = verdict_of(text, candidates, module, calendar_of(options, settings))
+    finally:
+        let_go(module)
     facts |= _key_facts(facts, candidates)
     if settings is not None and options.find_sale is not None and facts.get("crc_fits"):
         facts |= _sale_facts(options.find_sale(settings, present.drn, bits.plain(text)), settings)

@@ -21,7 +21,8 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
-from gateway import tokens
+from gateway import keyuse, tokens
+from gateway.keyuse import Asked
 from gateway.purchase import Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
 from gateway.world import World
@@ -29,7 +30,7 @@ from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.meterlife import Status
 from ledger.reasons import Reason, Refusal
-from ledger.unit import KeyLimit, KeyName, Meter, Phone, PurchaseRow, TokenRow, Unit
+from ledger.unit import Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
 from sts.modules.contract import ModuleSilent, SecurityModule
 
@@ -75,7 +76,7 @@ class Ask:
     """A module must be asked for these tokens of a purchase; their inputs are stored."""
 
     purchase_id: UUID
-    requests: tuple[tokens.ModuleRequest, ...]
+    requests: tuple[Asked, ...]
     token_count: int
     accepted_at: datetime
     expires_at: datetime
@@ -266,6 +267,9 @@ class Vending:
         life.refusal = Refusal(Reason.METER_KEY_ENDED, drn=drn)
         if not self.shop.module.answers_at_once:
             return
+        if not keyuse.count(self.unit, self.shop.module, life.meter, first.tokens):
+            life.refusal = Refusal(Reason.KEY_LIMIT_REACHED, drn=drn)
+            return
         try:
             life.tokens = tokens.make(self._minting(), life.meter, first.tokens)
         except StsError as error:
@@ -297,7 +301,7 @@ class Vending:
         if not life.tokens:
             assert not life.split["units_tenths"] and not life.split["free_units_tenths"], "energy without a token"
             return Event.TOKEN_MADE  # all of the money went to charges and debts
-        if not life.tokens_are_stored and not self._counted(life):
+        if not life.tokens_are_stored and not keyuse.count(self.unit, self.shop.module, life.meter, life.tokens):
             life.refusal = Refusal(Reason.KEY_LIMIT_REACHED, drn=life.meter.drn)
             return Event.TOKEN_REFUSED
         if life.tokens_are_stored or not self._is_at_once(life):
@@ -326,27 +330,9 @@ class Vending:
                 given_at = self.unit.meters[life.meter.drn].change_given_at
                 life.meter = replace(life.meter, change_given_at=given_at)
             self._set_meter(life)
-        requests = tokens.requests(life.meter, life.tokens)
+        requests = keyuse.asked(self.unit, self.shop.module, life.meter, life.tokens)
         ask = Ask(life.row.id, requests, len(life.tokens), life.row.accepted_at, life.row.expires_at)
         self.done.ask.append(ask)
-
-    def _counted(self, life: Life) -> bool:
-        """Count the tokens against the limits of their keys, in the transaction that stores them.
-
-        A token that is given up later stays counted: the module may have made it.
-        """
-        totals: dict[KeyName, KeyLimit] = {}
-        for token in life.tokens:
-            name = tokens.key_name(token)
-            limit = totals.get(name) or self.unit.key_limits.get(name)
-            if limit is not None:
-                more = limit.with_more(1, token.units_tenths)
-                if more is None:
-                    return False
-                totals[name] = more
-        for name, limit in totals.items():
-            self.unit.put("key_limits", name, limit)
-        return True
 
     def _set_meter(self, life: Life) -> None:
         self.unit.put("meters", life.meter.drn, life.meter)
@@ -358,7 +344,7 @@ class Vending:
         books.release(unit, row.id, "POSTED")
         if life.tokens_are_stored:
             for token in life.tokens:
-                unit.update(FILL_TOKEN, (row.id, token.seq, token.digits))
+                unit.update(FILL_TOKEN, (row.id, token.seq, token.digits, token.module))
             wanted = life.meter.next_key
             if wanted is not None and any(token.new_key == wanted for token in life.tokens):
                 life.meter = replace(life.meter, change_given_at=self.now)
@@ -467,7 +453,7 @@ class Vending:
         gives_tokens = row.state in (State.VENDED, State.VENDING) or row.reason == Reason.KEY_CHANGE_FIRST
         if gives_tokens and not life.tokens_are_stored:
             for token in life.tokens:
-                unit.insert(tables.token, _token_values(token))
+                unit.insert(tables.token, token_values(token))
             unit.put("tokens", row.id, tuple(life.tokens))
         if not life.is_stored:
             unit.insert(tables.purchase, _purchase_values(row))
@@ -573,4 +559,4 @@ def sold_message(
 
 
 _purchase_values = attrgetter(*PurchaseRow.__slots__)
-_token_values = attrgetter(*TokenRow.__slots__)
+token_values = attrgetter(*TokenRow.__slots__)

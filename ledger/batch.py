@@ -55,7 +55,7 @@ _POINT = _columns(
 )
 _PURCHASE = _columns("p", " ".join(column.name for column in tables.purchase.columns))
 _TOKEN = _columns("t", " ".join(column.name for column in tables.token.columns))
-READ_STAMP = Read({"x": tables.stamp}, "x.value", "FROM stamp x WHERE x.name {in0:text}")
+READ_STAMPS = Read({"x": tables.stamp}, "x.name x.value", "FROM stamp x WHERE x.name {in0:text}")
 READ_TARIFFS = Read({"t": tables.tariff}, "t.code t.head", "FROM tariff t")
 READ_TARIFF_VERSIONS = Read(
     {"v": tables.tariff_version},
@@ -76,9 +76,15 @@ READ_POINTS = Read(
 _KEY_NAME = "supply_group key_revision key_type key_generation base_date"
 READ_KEY_LIMITS = Read(
     {"k": tables.vending_key},
-    f"{_columns('k', _KEY_NAME)} k.tokens_made k.token_limit k.units_made_tenths k.units_limit_tenths",
+    f"{_columns('k', _KEY_NAME)} k.module k.tokens_made k.token_limit k.units_made_tenths k.units_limit_tenths",
     "FROM vending_key k WHERE k.supply_group {in0:text} "
     "AND (k.token_limit IS NOT NULL OR k.units_limit_tenths IS NOT NULL)",
+)
+READ_KEY_USES = Read(
+    {"k": tables.vending_key},
+    f"{_columns('k', _KEY_NAME)} "
+    "k.module k.kcv k.state k.key_expiry k.active_from k.issued_until k.refresh_by k.replaced_at",
+    "FROM vending_key k",
 )
 READ_DEBTS = Read(
     {"d": tables.debt},
@@ -190,7 +196,7 @@ UPDATE_DEBT = Update(
 # Only keys with a limit are counted here: a total that every sale changes would make every sale wait for the others.
 COUNT_KEY = Update(
     tables.vending_key,
-    _KEY_NAME,
+    f"{_KEY_NAME} module",
     "tokens_made units_made_tenths",
     "tokens_made = vending_key.tokens_made + {tokens_made}, "
     "units_made_tenths = vending_key.units_made_tenths + {units_made_tenths}",
@@ -214,7 +220,9 @@ UPDATE_PURCHASE = Update(
     f"{_SET_PURCHASE} expires_at",
     ", ".join(f"{name} = {{{name}}}" for name in f"{_SET_PURCHASE} expires_at".split()),
 )
-FILL_TOKEN = Update(tables.token, "purchase_id seq", "digits", "digits = {digits}", "token.digits IS NULL")
+FILL_TOKEN = Update(
+    tables.token, "purchase_id seq", "digits module", "digits = {digits}, module = {module}", "token.digits IS NULL"
+)
 END_HOLD = Update(tables.hold, "purchase_id", "state", "state = {state}", "hold.state = 'PENDING'")
 END_OUTBOX = Update(
     tables.outbox,
@@ -260,6 +268,17 @@ def _supply_groups(meter: Meter) -> list[str]:
     return [meter.supply_group] if meter.next_key is None else [meter.supply_group, meter.next_key.partition(".")[0]]
 
 
+def read_key_limits(unit: Unit) -> Generator[Question, list[Row], None]:
+    """Ask for the limits of the keys that the unit's meters have or shall have.
+
+    This is also what a change of vending keys waits for on PostgreSQL (`ledger/vendingkeys.py`): whoever has read the
+    table of keys holds off whoever wants to change it, until the batch is committed.
+    """
+    groups = _unique(group for meter in unit.meters.values() for group in _supply_groups(meter))
+    unit.key_limits = {row[:6]: KeyLimit(*row[6:]) for row in (yield READ_KEY_LIMITS, [groups])}
+    unit.key_limits_read = dict(unit.key_limits)
+
+
 def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     """Ask for everything in `need`, and return the unit that holds it."""
     unit = Unit()
@@ -287,10 +306,8 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
                 point = unit.points.get(meter.service_point_id) if meter.service_point_id else None
                 if point is not None and meter.status == "INSTALLED":
                     unit.saved_meters.setdefault(point.customer_id, []).append(meter.drn)
-            groups = _unique(group for meter in unit.meters.values() for group in _supply_groups(meter))
-            for row in (yield READ_KEY_LIMITS, [groups]):
-                unit.key_limits[row[:5]] = KeyLimit(*row[5:])
-            unit.key_limits_read = dict(unit.key_limits)
+        if unit.meters:
+            yield from read_key_limits(unit)
         meter_ids = [meter.id for meter in unit.meters.values()]
         if need.since is not None and meter_ids:
             recent: dict[UUID, list[PurchaseRow]] = {}

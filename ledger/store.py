@@ -38,7 +38,7 @@ from tenacity import (
 from ledger import batch, schema, tariffs
 from ledger.pricing import Tariff
 from ledger.sql import Insert, Read, Row, Update, convert_row
-from ledger.unit import Need, Unit
+from ledger.unit import KeyUse, Need, Unit
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -70,15 +70,24 @@ class StoreClosed(Exception):
 
 @dataclass(slots=True)
 class Observer:
-    """What the store reports of itself; the composition root connects it to the metrics."""
+    """What the store reports; the composition root connects it to the metrics and to the security modules.
+
+    `keys` is told what the books allow the vending keys, and the stamp of it, whenever that has changed, before any
+    deed of the batch that saw the change decides; on SQLite in the writer's thread.
+    """
 
     batch: Callable[[int, float], None] = lambda size, seconds: None
+    keys: Callable[[Sequence[KeyUse], int], None] = lambda uses, stamp: None
 
 
 @dataclass(slots=True)
-class _Tariffs:
-    stamp: int | None = None
-    by_code: dict[str, Tariff] = field(default_factory=dict)
+class _Known:
+    """What batches keep from one to the next, with the stamps that say whether it is still so."""
+
+    observer: Observer
+    tariffs_stamp: int | None = None
+    tariffs: dict[str, Tariff] = field(default_factory=dict)
+    keys_stamp: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,19 +106,27 @@ _Ask = tuple[Read, Sequence[Sequence[Any]]] | tuple[Insert | Update, list[Row]]
 _Result = tuple[Any, BaseException | None]
 
 
-def _attempt(deeds: Sequence[Deed[Any]], known: _Tariffs) -> Generator[_Ask, Any, list[_Result]]:
+def _attempt(deeds: Sequence[Deed[Any]], known: _Known) -> Generator[_Ask, Any, list[_Result]]:
     """One batch as questions and writes; what is sent in are rows or the count of changed rows."""
     need = Need()
     for deed in deeds:
         deed.need(need)
     unit: Unit = yield from batch.fill(need)
-    stamps = yield batch.READ_STAMP, [["tariffs"]]
-    stamp = stamps[0][0] if stamps else 0
-    if stamp != known.stamp:
+    # After the keys' table was read: from then on nobody changes a key before this batch has ended.
+    stamps = {name: value for name, value in (yield batch.READ_STAMPS, [["tariffs", "vending_keys"]])}
+    stamp = stamps.get("tariffs", 0)
+    if stamp != known.tariffs_stamp:
         heads = yield batch.READ_TARIFFS, []
         versions = yield batch.READ_TARIFF_VERSIONS, []
-        known.by_code, known.stamp = tariffs.parse_rows(heads, versions), stamp
-    unit.tariffs = known.by_code
+        known.tariffs, known.tariffs_stamp = tariffs.parse_rows(heads, versions), stamp
+    unit.tariffs = known.tariffs
+    stamp = stamps.get("vending_keys", 0)
+    if stamp != known.keys_stamp:
+        uses = yield batch.READ_KEY_USES, []
+        if unit.meters:
+            yield from batch.read_key_limits(unit)  # the first look may have been a moment before the change
+        known.observer.keys([KeyUse((row[0], row[1], row[2], row[3], row[4]), *row[5:]) for row in uses], stamp)
+        known.keys_stamp = stamp
     results: list[_Result] = []
     for deed in deeds:
         mark = unit.mark()
@@ -171,7 +188,7 @@ class Store:
         self._queue_max = queue_max
         self._observer = observer
         self._queue: deque[_Waiting[Any] | _Call[Any]] = deque()
-        self._tariffs = _Tariffs()
+        self._known = _Known(observer)
         self._closed = False
 
     @property
@@ -320,7 +337,7 @@ class SqliteStore(Store):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            attempt = _attempt(deeds, self._tariffs)
+            attempt = _attempt(deeds, self._known)
             answer: Any = None
             try:
                 while True:
@@ -424,7 +441,7 @@ class PostgresStore(Store):
         driver = self._pooled.driver_connection
         try:
             async with driver.transaction():
-                attempt = _attempt(deeds, self._tariffs)
+                attempt = _attempt(deeds, self._known)
                 answer: Any = None
                 while True:
                     try:

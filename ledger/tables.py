@@ -268,6 +268,7 @@ token = table(
     text_("key"),  # the whole handle of the key it is made under
     text_("new_key", nullable=True),  # of the key that a set leads to
     text_("digits", nullable=True),  # empty until the module has answered
+    text_("module", nullable=True),  # its maker; before the answer the module whose limit it was counted at, if any
     sa.UniqueConstraint("meter_id", "base_date", "tid"),
     slim=True,
 )
@@ -344,8 +345,8 @@ vending_key = table(
     int_("key_type", primary_key=True, autoincrement=False),
     int_("key_generation", primary_key=True, autoincrement=False),  # DKGA 2 or 4
     int_("base_date", primary_key=True, autoincrement=False),
-    text_("kcv"),
-    text_("module"),
+    text_("kcv"),  # empty where the module cannot tell
+    text_("module", primary_key=True),
     text_("state"),  # LOADED, ACTIVE, REPLACED, DESTROYED
     int_("key_expiry"),
     at_("active_from", nullable=True),

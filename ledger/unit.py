@@ -132,6 +132,22 @@ class Balance:
 
 
 KeyName = tuple[str, int, int, int, int]  # supply group, revision, type, generation, base date
+KeyPlace = tuple[str, int, int, int, int, str]  # a key's name, and the module that has it
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What the books know of a vending key in one module: whether it may be used there, and until when."""
+
+    name: KeyName
+    module: str
+    kcv: str  # empty where the module cannot tell
+    state: str
+    key_expiry: int
+    active_from: datetime | None
+    issued_until: datetime | None
+    refresh_by: datetime | None
+    replaced_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +169,12 @@ class KeyLimit:
         if more.units_limit_tenths is not None and more.units_made_tenths > more.units_limit_tenths:
             return None
         return more
+
+    def with_less(self, tokens: int, units_tenths: int) -> KeyLimit:
+        """The totals after so much turned out to have been made under another key."""
+        return KeyLimit(
+            self.tokens_made - tokens, self.token_limit, self.units_made_tenths - units_tenths, self.units_limit_tenths
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +235,7 @@ class TokenRow:
     key: str
     new_key: str | None
     digits: str | None
+    module: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +308,8 @@ class Unit:
         self.last_purchases: dict[UUID, PurchaseRow] = {}  # by meter: the last that gave a token
         self.tokens: dict[UUID, tuple[TokenRow, ...]] = {}  # by purchase
         self.holds: dict[UUID, Hold] = {}
-        self.key_limits: dict[KeyName, KeyLimit] = {}  # of keys that have one
-        self.key_limits_read: dict[KeyName, KeyLimit] = {}
+        self.key_limits: dict[KeyPlace, KeyLimit] = {}  # of keys that have one
+        self.key_limits_read: dict[KeyPlace, KeyLimit] = {}
         self.postings: dict[UUID, tuple[tuple[UUID, int], ...]] = {}  # by transaction
         self.reversals: dict[UUID, UUID] = {}  # transaction -> the one that reverses it
         self.sessions: dict[str, SessionRow] = {}  # USSD sessions by key

@@ -10,17 +10,19 @@ key waits as `pending` until a second person activates it; until then the key se
 Totals count while a key has a limit, and never go back: a newer file that allows more names a higher limit. (A total
 that every sale of every key changed would make every sale wait for the others.)
 
-Every change raises the row of `stamp` called "vending_keys", so that a running gateway can know.
+A key is in the books once for each module that holds it, with a state, dates, limits and totals of its own there.
+
+Every change raises the row of `stamp` called "vending_keys". Each batch of sales looks at that row, and no change is
+committed while a batch that has looked is under way (`_hold_off`): so no token is made under a key after the change
+that ended it, on this node or another.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,146 +30,63 @@ import sqlalchemy as sa
 
 from ledger import audit, operators, tables
 from ledger.audit import Origin
+from ledger.keyrows import (
+    COUNT_MAX,
+    SOFTWARE,
+    STAMP,
+    CustodyFault,
+    CustodyRefused,
+    Ending,
+    EndKind,
+    KeyFile,
+    KeyId,
+    KeyRow,
+    NewKey,
+    Outcome,
+    Pending,
+    State,
+    Terms,
+    endings,
+    is_over,
+    key_expires_at,
+    kwh,
+)
 from ledger.operators import Operator, Role
 from ledger.records import insert_new
 
-COUNT_MAX: Final = 2**53
-STAMP: Final = "vending_keys"
-
-
-class State(StrEnum):
-    """Where a vending key is on its way."""
-
-    LOADED = "LOADED"
-    ACTIVE = "ACTIVE"
-    REPLACED = "REPLACED"
-    DESTROYED = "DESTROYED"
-
-
-class CustodyFault(StrEnum):
-    """Why a deed with a vending key is refused; the value is stable and may be stored."""
-
-    # fmt: off
-    UNKNOWN      = "unknown"       # no such key in the books
-    DUPLICATE    = "duplicate"     # the file or key brings nothing that is not there already
-    REPLAYED     = "replayed"      # a file loaded before, or older than one loaded before
-    OTHER_KEY    = "other_key"     # the name is taken by a key of another check value
-    OTHER_MODULE = "other_module"  # the key belongs to another module
-    REPLACED     = "replaced"      # a replaced key does not come back
-    DESTROYED    = "destroyed"     # nor does a destroyed one
-    ENDED        = "ended"         # its dates are over
-    STATE        = "state"         # not in this state
-    NOT_HELD     = "not_held"      # the key store does not hold it
-    BELOW_TOTAL  = "below_total"   # a limit that has been passed already
-    LIMIT        = "limit"         # a limit that is no number of tokens or units
-    # fmt: on
-
-
-class CustodyRefused(Exception):
-    """The rules about vending keys say no. `fault` is the name, `sentence` is for people."""
-
-    def __init__(self, fault: CustodyFault, sentence: str) -> None:
-        super().__init__(sentence)
-        self.fault: Final = fault
-        self.sentence: Final = sentence
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class KeyId:
-    """What tells vending keys apart; written as `600801/2/2/4/2014`."""
-
-    supply_group: str
-    key_revision: int
-    key_type: int
-    key_generation: int
-    base_date: int
-
-    def __str__(self) -> str:
-        return f"{self.supply_group}/{self.key_revision}/{self.key_type}/{self.key_generation}/{self.base_date}"
-
-    @staticmethod
-    def read(text: str) -> KeyId:
-        """The key written like that; ValueError for anything else."""
-        match = re.fullmatch(r"([0-9]{6})/([1-9])/([0-3])/([24])/(1993|2014|2035)", text)
-        if match is None:
-            raise ValueError("key: SUPPLY GROUP/REVISION/TYPE/GENERATION/BASE DATE expected, as in 600801/2/2/4/2014")
-        return KeyId(match[1], *(int(part) for part in match.groups()[1:]))
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Under what conditions a key may be used. Limits are totals since there was a limit first; None: no limit."""
-
-    key_expiry: int
-    active_from: datetime | None = None
-    issued_until: datetime | None = None
-    refresh_by: datetime | None = None
-    token_limit: int | None = None
-    units_limit_tenths: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key as a file or a person brings it."""
-
-    id: KeyId
-    kcv: str
-    terms: Terms
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFile:
-    """A transfer file as the books know it."""
-
-    file_id: UUID
-    module: str
-    serial: int
-    file_hash: str
-    key_count: int
-    created_at: datetime
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What a newer file says of an active key, not yet approved."""
-
-    terms: Terms
-    loaded_by: str
-    loaded_at: datetime
-    file_id: UUID | None
-    file_hash: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """A vending key in the books."""
-
-    id: KeyId
-    kcv: str
-    module: str
-    state: State
-    terms: Terms
-    tokens_made: int
-    units_made_tenths: int
-    loaded_by: str
-    loaded_at: datetime
-    file_id: UUID | None
-    file_hash: str | None
-    activated_by: str | None
-    activated_at: datetime | None
-    replaced_by: str | None
-    replaced_at: datetime | None
-    destroyed_at: datetime | None
-    pending: Pending | None
-
-
-class Outcome(StrEnum):
-    """What became of one key of a file."""
-
-    NEW = "new"
-    REFRESHED = "refreshed"
-    UNCHANGED = "unchanged"
+__all__ = [
+    "COUNT_MAX",
+    "CustodyFault",
+    "CustodyRefused",
+    "EndKind",
+    "Ending",
+    "KeyFile",
+    "KeyId",
+    "KeyRow",
+    "NewKey",
+    "Outcome",
+    "Pending",
+    "SOFTWARE",
+    "STAMP",
+    "State",
+    "Terms",
+    "activate",
+    "destroy",
+    "ending_soon",
+    "endings",
+    "find",
+    "is_over",
+    "key_expires_at",
+    "kwh",
+    "next_serial",
+    "record_export",
+    "register",
+    "replace",
+    "report",
+    "set_limits",
+    "stamp",
+    "suspend",
+]
 
 
 # --- deeds ------------------------------------------------------------------------------------------------------------
@@ -177,7 +96,6 @@ def register(
     connection: sa.Connection,
     keys: Sequence[NewKey],
     *,
-    module: str,
     by: Operator | None,
     origin: Origin,
     file: KeyFile | None = None,
@@ -185,21 +103,25 @@ def register(
     """Enter keys as LOADED, or as pending where the key is active; all of them, or a refusal.
 
     `by` is a KEY_CUSTODIAN; None only while there are no operators at all. Refused in this order: REPLAYED, then for
-    each key OTHER_MODULE, DESTROYED, REPLACED, OTHER_KEY, ENDED, LIMIT, BELOW_TOTAL; at last DUPLICATE, when no key is
-    new or changed.
+    each key OTHER_MODULE (its file is for another one), DESTROYED, REPLACED, OTHER_KEY, ENDED, LIMIT, BELOW_TOTAL; at
+    last DUPLICATE, when no key is new or changed.
     """
-    audit.queue_up(connection)
+    _hold_off(connection)
     _check_loader(connection, by, origin)
     if file is not None:
         _check_serial(connection, file)
     outcomes: dict[KeyId, Outcome] = {}
     for key in keys:
-        outcomes[key.id] = _take(connection, key, module, origin, file)
+        if file is not None and key.id.module != file.module:
+            raise CustodyRefused(
+                CustodyFault.OTHER_MODULE, f"key {key.id} belongs to module {key.id.module}, the file to {file.module}"
+            )
+        outcomes[key.id] = _take(connection, key, origin, file)
     if all(outcome is Outcome.UNCHANGED for outcome in outcomes.values()):
         raise CustodyRefused(CustodyFault.DUPLICATE, "every key is there already, with the same dates and limits")
     if file is not None:
         _record_file(connection, file, "LOADED", origin)
-        audit.note(connection, origin, "keys.file_loaded", f"module {module}", None, asdict(file))
+        audit.note(connection, origin, "keys.file_loaded", f"module {file.module}", None, asdict(file))
     return outcomes
 
 
@@ -210,7 +132,7 @@ def activate(connection: sa.Connection, key: KeyId, *, kcv: str, by: Operator, o
     SAME_PERSON, OTHER_KEY, ENDED, BELOW_TOTAL.
     """
     _require_custodian(by, origin)
-    audit.queue_up(connection)
+    _hold_off(connection)
     row = find(connection, key)
     waiting = row.pending
     if row.state is State.ACTIVE and waiting is None:
@@ -251,11 +173,11 @@ def replace(
     Refuses ROLE_MISSING, SECOND, SAME_PERSON, UNKNOWN, STATE.
     """
     beside = _require_two(first, second, origin, f"replacing key {key}")
-    audit.queue_up(connection)
+    _hold_off(connection)
     row, newer = find(connection, key), find(connection, by_key)
     if row.state is not State.ACTIVE:
         raise CustodyRefused(CustodyFault.STATE, f"key {key} is {row.state}: only an active key can be replaced")
-    if newer.state is not State.ACTIVE or key == by_key or key.supply_group != by_key.supply_group:
+    if newer.state is not State.ACTIVE or key.name == by_key.name or key.supply_group != by_key.supply_group:
         raise CustodyRefused(
             CustodyFault.STATE, f"key {by_key}: another active key of supply group {key.supply_group} expected"
         )
@@ -271,7 +193,7 @@ def destroy(
     Refuses ROLE_MISSING, SECOND, SAME_PERSON, UNKNOWN, DESTROYED, and STATE for an active key: replace it first.
     """
     beside = _require_two(first, second, origin, f"destroying key {key}")
-    audit.queue_up(connection)
+    _hold_off(connection)
     row = find(connection, key)
     if row.state is State.DESTROYED:
         raise CustodyRefused(CustodyFault.DESTROYED, f"key {key} was destroyed on {_day(row.destroyed_at)}")
@@ -287,7 +209,7 @@ def suspend(connection: sa.Connection, key: KeyId, *, by: Operator, origin: Orig
     To sell again, another custodian than this one activates it. Refuses ROLE_MISSING, UNKNOWN, STATE.
     """
     _require_custodian(by, origin)
-    audit.queue_up(connection)
+    _hold_off(connection)
     row = find(connection, key)
     if row.state is not State.ACTIVE:
         raise CustodyRefused(CustodyFault.STATE, f"key {key} is {row.state}, not active")
@@ -310,7 +232,7 @@ def set_limits(
     Refuses ROLE_MISSING, UNKNOWN, STATE, LIMIT, BELOW_TOTAL, SECOND, SAME_PERSON.
     """
     _require_custodian(first, origin)
-    audit.queue_up(connection)
+    _hold_off(connection)
     row = find(connection, key)
     if row.state not in (State.LOADED, State.ACTIVE):
         raise CustodyRefused(CustodyFault.STATE, f"key {key} is {row.state}: its limits mean nothing any more")
@@ -360,56 +282,16 @@ def report(connection: sa.Connection, module: str | None = None) -> list[KeyRow]
     """All keys, or those of one module, in the order of their names."""
     t = tables.vending_key.c
     wanted = sa.select(tables.vending_key).order_by(
-        t.supply_group, t.key_revision, t.key_type, t.key_generation, t.base_date
+        t.supply_group, t.key_revision, t.key_type, t.key_generation, t.base_date, t.module
     )
     rows = connection.execute(wanted if module is None else wanted.where(t.module == module)).mappings()
     return [_row(row) for row in rows]
-
-
-class EndKind(StrEnum):
-    """How something ends."""
-
-    ISSUED_UNTIL = "issued_until"  # the module refuses the key from then on
-    REFRESH_BY = "refresh_by"  # likewise, unless a newer file was activated
-    KEY_EXPIRY = "key_expiry"  # the key expiry number ends it, or the base date does
-    AUTHORISATION = "authorisation"  # a module may no longer vend; told by the module, not by the books
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Something that ends: what (`key 600801/2/2/4/2014`, `module prism-1`), how, and when."""
-
-    subject: str
-    kind: EndKind
-    ends_at: datetime
-
-
-def endings(rows: Iterable[KeyRow]) -> list[Ending]:
-    """Every end of every key that is loaded or active; pure."""
-    found = []
-    for row in rows:
-        if row.state in (State.LOADED, State.ACTIVE):
-            subject = f"key {row.id}"
-            if row.terms.issued_until is not None:
-                found.append(Ending(subject, EndKind.ISSUED_UNTIL, row.terms.issued_until))
-            if row.terms.refresh_by is not None:
-                found.append(Ending(subject, EndKind.REFRESH_BY, row.terms.refresh_by))
-            found.append(Ending(subject, EndKind.KEY_EXPIRY, key_expires_at(row.id.base_date, row.terms.key_expiry)))
-    return found
 
 
 def ending_soon(connection: sa.Connection, now: datetime, days: int) -> list[Ending]:
     """The ends of keys within so many days, or over; the nearest first."""
     soon = [ending for ending in endings(report(connection)) if ending.ends_at <= now + timedelta(days=days)]
     return sorted(soon, key=lambda ending: (ending.ends_at, ending.subject, ending.kind))
-
-
-def key_expires_at(base_date: int, key_expiry: int) -> datetime:
-    """When a key expiry number (KEN) ends a key: it has 65,536 minutes a step, counted from the base date in UTC.
-
-    255 is the end of the base date's token identifiers. A base date counted in local time is off by that zone.
-    """
-    return datetime(base_date, 1, 1, tzinfo=UTC) + timedelta(minutes=(key_expiry + 1) << 16)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -462,11 +344,17 @@ def _record_file(connection: sa.Connection, file: KeyFile, direction: str, origi
     )
 
 
-def _take(connection: sa.Connection, key: NewKey, module: str, origin: Origin, file: KeyFile | None) -> Outcome:
-    found = connection.execute(sa.select(tables.vending_key).where(_is(key.id))).mappings().first()
-    row = None if found is None else _row(found)
+def _take(connection: sa.Connection, key: NewKey, origin: Origin, file: KeyFile | None) -> Outcome:
+    held = {row.id: row for row in map(_row, connection.execute(_named(key.id)).mappings())}
+    row = held.get(key.id)
     if row is not None:
-        _check_known(row, key, module)
+        _check_known(row, key)
+    for other in held.values():
+        if other.kcv and key.kcv and other.kcv != key.kcv:
+            raise CustodyRefused(
+                CustodyFault.OTHER_KEY,
+                f"key {other.id} has the check value {other.kcv} in the books, and {key.kcv} in what was brought",
+            )
     _check_ended(key.id, key.terms, origin.at)
     _check_limits(key.id, key.terms.token_limit, key.terms.units_limit_tenths)
     brought: dict[str, Any] = {
@@ -479,7 +367,6 @@ def _take(connection: sa.Connection, key: NewKey, module: str, origin: Origin, f
         values = {
             **asdict(key.id),
             "kcv": key.kcv,
-            "module": module,
             "state": State.LOADED.value,
             **asdict(key.terms),
             "tokens_made": 0,
@@ -501,9 +388,7 @@ def _take(connection: sa.Connection, key: NewKey, module: str, origin: Origin, f
     return Outcome.REFRESHED
 
 
-def _check_known(row: KeyRow, key: NewKey, module: str) -> None:
-    if row.module != module:
-        raise CustodyRefused(CustodyFault.OTHER_MODULE, f"key {key.id} belongs to module {row.module}, not {module}")
+def _check_known(row: KeyRow, key: NewKey) -> None:
     if row.state is State.DESTROYED:
         raise CustodyRefused(
             CustodyFault.DESTROYED, f"key {key.id} was destroyed on {_day(row.destroyed_at)} and does not come back"
@@ -515,14 +400,8 @@ def _check_known(row: KeyRow, key: NewKey, module: str) -> None:
     if row.kcv != key.kcv:
         raise CustodyRefused(
             CustodyFault.OTHER_KEY,
-            f"key {key.id} has the check value {row.kcv} here, and {key.kcv} in what was brought",
+            f"key {key.id} has the check value {row.kcv or 'none'} here, and {key.kcv or 'none'} in what was brought",
         )
-
-
-def is_over(key: KeyId, terms: Terms, now: datetime) -> bool:
-    """Whether one of the key's ends has come; pure."""
-    ends = [terms.issued_until, terms.refresh_by, key_expires_at(key.base_date, terms.key_expiry)]
-    return any(end is not None and now >= end for end in ends)
 
 
 def _check_ended(key: KeyId, terms: Terms, now: datetime) -> None:
@@ -554,11 +433,6 @@ def _is_more(new: int | None, old: int | None) -> bool:
     return old is not None and (new is None or new > old)
 
 
-def kwh(tenths: int) -> str:
-    """Tenths of a kWh as people write them."""
-    return f"{tenths // 10}.{tenths % 10}"
-
-
 def _change(
     connection: sa.Connection,
     row: KeyRow,
@@ -579,6 +453,30 @@ def _stamp(connection: sa.Connection) -> None:
     t = tables.stamp.c
     insert_new(connection, tables.stamp, [{"name": STAMP, "value": 0}], key="name")
     connection.execute(sa.update(tables.stamp).where(t.name == STAMP).values(value=t.value + 1))
+
+
+def _hold_off(connection: sa.Connection) -> None:
+    """Queue up for the audit log, then wait until no batch of sales is under way, and let none begin before the end.
+
+    SQLite has one writer anyway. On PostgreSQL a batch that has read the table of keys keeps the weakest lock on it
+    until its end, which costs it nothing; the strongest lock waits for all of those.
+    """
+    audit.queue_up(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE vending_key IN ACCESS EXCLUSIVE MODE"))
+
+
+def stamp(connection: sa.Connection) -> int:
+    """What rises with every change of any key."""
+    t = tables.stamp.c
+    return int(connection.execute(sa.select(t.value).where(t.name == STAMP)).scalar_one_or_none() or 0)
+
+
+def _named(key: KeyId) -> sa.Select[Any]:
+    """The rows of this key in every module."""
+    t = tables.vending_key.c
+    name = {field: value for field, value in asdict(key).items() if field != "module"}
+    return sa.select(tables.vending_key).where(sa.and_(*(t[field] == value for field, value in name.items())))
 
 
 def _is(key: KeyId) -> sa.ColumnElement[bool]:

@@ -59,6 +59,7 @@ from sts.modules.pkcs11_token import (
     opened,
     read_keys,
     silence,
+    token_alerts,
 )
 from sts.modules.signing import CACHE_SIZE, KEY_TYPE_CHANGES, ReadyKey
 from sts.tables import SAMPLE, TableSet
@@ -269,6 +270,14 @@ class Pkcs11Module:
             self._pin_refused = False
             self._library.start_anew()
             self._connection = self._connect()
+
+    def alerts(self) -> tuple[str, ...]:
+        """What the token says is wrong with it or with its PIN, by the names of PKCS#11. Blocks.
+
+        PKCS#11 knows no authorisation that ends; the keys' own dates stand in `status`. Raises ModuleSilent.
+        """
+        with self._library.entered(self._timeout_s), silence():
+            return token_alerts(self._library, self._token_label)
 
     def close(self) -> None:
         """Log out and end the thread; requests that wait end as cancelled, later ones as ModuleSilent. Blocks."""

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import pkcs11
 from pkcs11 import exceptions as answers
-from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.constants import Attribute, ObjectClass, TokenFlag
 from pkcs11.mechanisms import KeyType, Mechanism
 from pkcs11.types import Object, Session, SignMixin
 
@@ -89,6 +89,15 @@ _LACKS: Final = (
     answers.KeyTypeInconsistent,
     answers.MechanismInvalid,
     answers.TemplateInconsistent,
+)
+
+
+_ALERTS: Final = (
+    TokenFlag.USER_PIN_COUNT_LOW,
+    TokenFlag.USER_PIN_FINAL_TRY,
+    TokenFlag.USER_PIN_LOCKED,
+    TokenFlag.USER_PIN_TO_BE_CHANGED,
+    TokenFlag.ERROR_STATE,
 )
 
 
@@ -239,6 +248,15 @@ def close_session(session: Session) -> None:
         session.close()
     except answers.PKCS11Error:
         pass  # gone already, with its token or its log-in
+
+
+def token_alerts(library: TokenLibrary, token_label: str) -> tuple[str, ...]:
+    """The flags of a token that somebody should see to. With the library entered; raises TokenAbsent."""
+    try:
+        flags = library.cryptoki.get_token(token_label=token_label).flags
+    except answers.NoSuchToken:
+        raise TokenAbsent(f"no token with the label {token_label!r}") from None
+    return tuple(str(flag.name) for flag in _ALERTS if flag in flags)
 
 
 # --- vending keys in the token ----------------------------------------------------------------------------------------

@@ -26,9 +26,10 @@ its success lets the others in.
 """
 
 import asyncio
+import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -112,6 +113,18 @@ class MemberHealth:
     rests_for_s: float
     """0 if it does not rest."""
     in_doubt: int
+    asked: int
+    """Requests that this module was asked in all."""
+    rate_per_s: float | None
+    """The most requests begun in a second, if there is a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Tokens and the module that made them: one token, or the whole of a key-change set."""
+
+    digits: tuple[str, ...] = field(repr=False)
+    by: str
 
 
 class _Resting(Exception):
@@ -128,6 +141,7 @@ class _Lane:
         self.place: Final = place
         self.failures = 0
         self.inside = 0
+        self.asked = 0
         self._clock: Final = clock
         self._places: Final = asyncio.Semaphore(member.limits.at_once_max)
         self._interval_s: Final = 0.0 if member.limits.rate_per_s is None else 1 / member.limits.rate_per_s
@@ -183,6 +197,7 @@ class _Lane:
 
     async def _timed(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
         began = self._clock()
+        self.asked += 1
         try:
             return await work()
         finally:
@@ -283,6 +298,8 @@ class ModulePool:
                 failures=lane.failures,
                 rests_for_s=lane.rests_for_s,
                 in_doubt=doubts.count(lane),
+                asked=lane.asked,
+                rate_per_s=lane.limits.rate_per_s,
             )
             for lane in self._lanes
         )
@@ -291,14 +308,15 @@ class ModulePool:
         """Close the modules that can be closed."""
         for lane in self._lanes:
             close = getattr(lane.module, "close", None)
-            if close is not None:
-                await close()
+            ended = close() if close is not None else None
+            if inspect.isawaitable(ended):
+                await ended
 
     # --- at once ------------------------------------------------------------------------------------------------------
 
     def make(self, request: TokenRequest, *, now: datetime | None = None) -> str:
         """As the contract says, by the first module that has the key."""
-        return self._at_once_by(request.key, lambda module: module.make(request, now=now))
+        return self._at_once_by(request.key, lambda module: module.make(request, now=now))[0]
 
     def make_many(
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
@@ -314,19 +332,31 @@ class ModulePool:
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """As the contract says, by the first module that has the keys."""
-        return self._at_once_by(request.key, lambda module: module.make_set(request, now=now))
+        return self._at_once_by(request.key, lambda module: module.make_set(request, now=now))[0]
 
     def verify(self, digits: str, key: MeterKey) -> Token:
         """As the contract says, by the first module that has the key."""
-        return self._at_once_by(key, lambda module: module.verify(digits, key))
+        return self._at_once_by(key, lambda module: module.verify(digits, key))[0]
 
-    def _at_once_by(self, key: MeterKey, ask: Callable[[SecurityModule], Answer]) -> Answer:
+    def made(self, request: TokenRequest | KeyChangeRequest, *, now: datetime, first: str = "") -> Made:
+        """As `make` and `make_set`, with the name of the maker; the module `first` is asked before the others."""
+
+        def ask(module: SecurityModule) -> tuple[str, ...]:
+            if isinstance(request, KeyChangeRequest):
+                return module.make_set(request, now=now)
+            return (module.make(request, now=now),)
+
+        return Made(*self._at_once_by(request.key, ask, first))
+
+    def _at_once_by(
+        self, key: MeterKey, ask: Callable[[SecurityModule], Answer], first: str = ""
+    ) -> tuple[Answer, str]:
         assert self._at_once, "this pool has modules that must be waited for"
         missing = KeyMissing(key)
-        for lane in self._lanes:
+        for lane in sorted(self._lanes, key=lambda lane: lane.module.name != first) if first else self._lanes:
             if lane.module.holds(key):
                 try:
-                    return ask(lane.module)
+                    return ask(lane.module), lane.module.name
                 except KeyMissing as refusal:
                     missing = refusal
         raise missing
@@ -335,23 +365,46 @@ class ModulePool:
 
     async def make_later(self, request: TokenRequest, *, now: datetime | None = None) -> str:
         """As the contract says; raises ModuleAway where nothing was made, ModuleSilent where that is unknown."""
-        return await self._ask(request, request.key, lambda module: module.make_later(request, now=now))
+        return (await self._ask(request, request.key, lambda module: module.make_later(request, now=now)))[0]
 
     async def make_set_later(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """As the contract says. A set has no random part: any module that holds the keys gives the same."""
-        return await self._ask(request, request.key, lambda module: module.make_set_later(request, now=now))
+        return (await self._ask(request, request.key, lambda module: module.make_set_later(request, now=now)))[0]
 
     async def verify_later(self, digits: str, key: MeterKey) -> Token:
         """As the contract says; nothing is made, so any module may be tried after any other."""
-        return await self._ask(None, key, lambda module: module.verify_later(digits, key))
+        return (await self._ask(None, key, lambda module: module.verify_later(digits, key)))[0]
+
+    async def made_later(
+        self,
+        request: TokenRequest | KeyChangeRequest,
+        *,
+        now: datetime | None = None,
+        first: str = "",
+        among: Collection[str] | None = None,
+    ) -> Made:
+        """As `make_later` and `make_set_later`, with the name of the maker; a set needs `now`.
+
+        `first`: the module that this is counted for, asked before others unless it rests. `among`: no others are asked.
+        """
+
+        async def ask(module: SecurityModule) -> tuple[str, ...]:
+            if isinstance(request, KeyChangeRequest):
+                assert now is not None
+                return await module.make_set_later(request, now=now)
+            return (await module.make_later(request, now=now),)
+
+        return Made(*await self._ask(request, request.key, ask, first, among))
 
     async def _ask(
         self,
         request: TokenRequest | KeyChangeRequest | None,
         key: MeterKey,
         ask: Callable[[SecurityModule], Awaitable[Answer]],
-    ) -> Answer:
-        left = [lane for lane in self._lanes if lane.module.holds(key)]
+        first: str = "",
+        among: Collection[str] | None = None,
+    ) -> tuple[Answer, str]:
+        left = [lane for lane in self._lanes if lane.module.holds(key) and (among is None or lane.module.name in among)]
         without_key, holders = 0, len(left)
         if not left:
             raise KeyMissing(key)
@@ -359,7 +412,7 @@ class ModulePool:
         if owner is not None:
             left = _allowed_after(owner, left, request)
         error: ModuleSilent = ModuleAway("no security module for this supply group can be asked now")
-        while lane := self._next(left, owner):
+        while lane := self._next(left, owner, first):
             left.remove(lane)
             try:
                 answer = await self._run(lane, request, ask)
@@ -377,17 +430,17 @@ class ModulePool:
                 continue
             if request is not None:
                 self._doubts.pop(request, None)
-            return answer
+            return answer, lane.module.name
         if request is not None and request in self._doubts and not _is_grave(error):
             raise ModuleSilent(f"the request is in doubt at module {self._doubts[request].module.name}, which rests")
         raise error
 
-    def _next(self, left: list[_Lane], owner: _Lane | None) -> _Lane | None:
-        """The module to ask: the one in doubt first, then the shortest wait."""
+    def _next(self, left: list[_Lane], owner: _Lane | None, first: str = "") -> _Lane | None:
+        """The module to ask: the one in doubt first, then the one it counts for, then the shortest wait."""
         able = [lane for lane in left if lane.is_open and lane.has_room]
         if owner in able:
             return owner
-        return min(able, key=lambda lane: (lane.wait_s, lane.place), default=None)
+        return min(able, key=lambda lane: (lane.module.name != first, lane.wait_s, lane.place), default=None)
 
     async def _run(
         self,

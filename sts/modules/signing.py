@@ -47,15 +47,38 @@ class VendingKeyLimits(Protocol):
     def issued_until(self) -> datetime | None: ...
 
 
-class ReadyKey:
-    """A decoder key with the limits of the vending key that made it."""
+class KeyTerms:
+    """What limits a vending key's use, ready to hold a request against."""
 
-    __slots__ = ("first_tid", "key", "last_tid", "limits")
+    __slots__ = ("first_tid", "last_tid", "limits")
 
-    def __init__(self, key: DecoderKey, limits: VendingKeyLimits) -> None:
-        self.key: Final = key
+    def __init__(self, limits: VendingKeyLimits) -> None:
         self.limits: Final = limits
         self.first_tid, self.last_tid = _tid_limits(limits)
+
+    def check(self, request: TokenRequest, now: datetime | None) -> None:
+        """Refuse KEY_EXPIRED, KEY_NOT_ACTIVE and KEY_NO_LONGER_USED; without `now` by the minute of the TID, in UTC."""
+        tid, limits = request.tid, self.limits
+        if tid >> 16 > request.key.key_expiry or tid >> 16 > limits.key_expiry:
+            raise ModuleRefused(Fault.KEY_EXPIRED, "the key expired: TID beyond its expiry number")
+        if now is not None:
+            _check_dates(limits, now)
+        elif not self.first_tid <= tid <= self.last_tid:
+            raise _outside_dates(tid < self.first_tid)
+
+    def check_dates(self, now: datetime) -> None:
+        """Refuse KEY_NOT_ACTIVE and KEY_NO_LONGER_USED."""
+        _check_dates(self.limits, now)
+
+
+class ReadyKey(KeyTerms):
+    """A decoder key with the limits of the vending key that made it."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: DecoderKey, limits: VendingKeyLimits) -> None:
+        super().__init__(limits)
+        self.key: Final = key
 
     def __repr__(self) -> str:
         return f"<ReadyKey {self.key!r}>"
@@ -90,13 +113,7 @@ def token_digits(
     else:
         token_class, value = 2, request.value
         _check_management(request)
-    limits, key_expiry = ready.limits, request.key.key_expiry
-    if tid >> 16 > key_expiry or tid >> 16 > limits.key_expiry:
-        raise ModuleRefused(Fault.KEY_EXPIRED, f"the key expired: TID beyond expiry number {key_expiry}")
-    if now is not None:
-        _check_dates(limits, now)
-    elif not ready.first_tid <= tid <= ready.last_tid:
-        raise _outside_dates(tid < ready.first_tid)
+    ready.check(request, now)
     block = register_block(token_class, request.subclass, request.rnd, tid, value)
     return digits_of(token_class, ready.key.encrypt(block))
 

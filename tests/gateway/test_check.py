@@ -25,10 +25,12 @@ from config.settings import (
     StsSettings,
 )
 from gateway.check import Finding, check
+from gateway.custody import approve_sample_keys
 from gateway.demo import make_keys
 from gateway.keyfile import write_keystore
+from gateway.unlock import records_of
 from gateway.world import RealWorld
-from ledger.store import migrate
+from ledger.store import migrate, open_store
 from sts.modules.keystore import MASTER_KEY_BYTES, NONCE_BYTES, MasterKey, seal
 from tests.channels.smpp.rig import message_centre
 
@@ -81,6 +83,10 @@ def faults(findings: dict[str, Finding]) -> dict[str, str]:
 @pytest.mark.asyncio
 async def test_a_set_up_that_is_well_has_no_fault_and_nobody_is_bound(settings: Settings, tmp_path: Path) -> None:
     await migrate(settings.database.url)
+    store = await open_store(settings.database.url)
+    held = list(records_of(settings.sts))
+    await store.transact(lambda connection: approve_sample_keys(connection, held, WORLD.now()))
+    await store.close()
     before = files(tmp_path)
     async with message_centre() as centre:
         findings = await found(replace(settings, smpp=(link(centre.port),)))

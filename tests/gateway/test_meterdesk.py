@@ -8,17 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from config.settings import DatabaseSettings, Settings
 from gateway.engineering import MeterUnknown
 from gateway.meterdesk import find_meter, find_sale, make_management, with_store
 from gateway.tokens import changed, key_of, key_text
-from ledger import audit, meters
+from gateway.waited import WaitedModule
+from ledger import audit, meters, tables
 from ledger.audit import Origin, Verified
 from ledger.store import Store
 from sts.meter import Meter, Result
+from sts.modules.contract import KeyChangeRequest
 from sts.modules.software import SoftwareModule
 from sts.tables import SAMPLE
+from tests.simulation.module import WaitingModule
 from tests.simulation.shop import METER, UTILITY, open_counter, sample_keys
 from tests.simulation.world import SeededWorld
 
@@ -68,6 +72,29 @@ def test_an_engineering_token_takes_a_minute_that_no_sale_takes(sold: tuple[Sett
     assert isinstance(verified, Verified)
     with pytest.raises(MeterUnknown):
         make_management(settings, module, world, "04012345601", 5, 0, ORIGIN)
+
+
+def test_a_module_that_must_be_waited_for_makes_engineering_tokens_too(sold: tuple[Settings, str]) -> None:
+    settings, _ = sold
+    inner, world = WaitingModule(SoftwareModule(sample_keys())), SeededWorld(seed=2)
+    module = WaitedModule(inner)
+    made = make_management(settings, module, world, METER, 5, 0, ORIGIN)
+    key = find_meter(settings, METER)[0].key
+    token = module.verify(made.digits, key)
+    assert getattr(token, "tid", None) == made.tid and module.holds(key) and module.status().keys
+    (asked,) = inner.asked
+    assert module.make(asked) == made.digits and module.make_many([asked]) == [made.digits]
+    assert len(module.make_set(KeyChangeRequest(key, replace(key, tariff_index="02")), now=world.now())) == 2
+    assert module.make_many([replace(asked, key=replace(key, key_revision=9))])[0] != made.digits
+
+    module.close()
+
+    async def stored(store: Store) -> object:
+        t = tables.token.c
+        wanted = sa.select(t.digits, t.module).where(t.kind == "management")
+        return await store.read(lambda connection: tuple(connection.execute(wanted).one()))
+
+    assert with_store(settings, stored) == (made.digits, "waiting")
 
 
 def test_a_key_change_is_asked_for_and_confirmed_with_names(sold: tuple[Settings, str]) -> None:

@@ -130,14 +130,15 @@ class Walk:
     async def _answer(self, ask: Ask, event: Event) -> None:
         digits: list[str] = []
         if event is Event.TOKEN_MADE:
-            for request in ask.requests:
+            for request in (asked.request for asked in ask.requests):
                 made = self.counter.shop.module
                 assert isinstance(made, WaitingModule)
                 if isinstance(request, KeyChangeRequest):
                     digits.extend(await made.make_set_later(request, now=ask.accepted_at))
                 else:
                     digits.append(await made.make_later(request))
-        await self._go_on(Continue(self.counter.shop, ask.purchase_id, event, digits))
+        makers = [self.counter.shop.module.name] * len(digits)
+        await self._go_on(Continue(self.counter.shop, ask.purchase_id, event, digits, makers))
 
     async def _go_on(self, deed: Continue) -> None:
         self._take(await self.counter.store.submit(deed))

@@ -349,7 +349,7 @@ def test_help_says_what_make_does_not_do(prepaid_token: Shell, capsys: pytest.Ca
         prepaid_token("make", "--help")
     said = " ".join(capsys.readouterr().out.split())
     assert "Credit is made only under a --test-key" in said
-    assert "Control by two persons is not part of this command" in said
+    assert "an ENGINEER makes it, and another ENGINEER or a SUPERVISOR approves it" in said
 
 
 # --- make, with the key store -----------------------------------------------------------------------------------------

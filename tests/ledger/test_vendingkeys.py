@@ -14,11 +14,13 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
-from ledger import audit, tables, vendingkeys
+from ledger import audit, schema, tables, vendingkeys
 from ledger.audit import Origin, Verified
 from ledger.operators import Operator, OperatorFault, OperatorRefused, Role
-from ledger.store import Store, migrate, open_store
+from ledger.store import Store, is_sqlite, migrate, open_store, postgres_engine
 from ledger.vendingkeys import (
     CustodyFault,
     CustodyRefused,
@@ -65,7 +67,7 @@ class Vault:
     async def load(self, *keys: NewKey, by: Operator = TOM, file: KeyFile | None = None, at: datetime = NOW) -> Any:
         return await self.store.transact(
             lambda connection: vendingkeys.register(
-                connection, keys or [_key()], module="software", by=by, origin=_origin(by, at), file=file
+                connection, keys or [_key()], by=by, origin=_origin(by, at), file=file
             )
         )
 
@@ -295,7 +297,7 @@ async def test_a_key_is_loaded_by_a_custodian_or_while_there_are_no_operators_by
 ) -> None:
     def by_nobody(connection: sa.Connection) -> Any:
         origin = Origin("terminal", NOW, "terminal")
-        return vendingkeys.register(connection, [_key()], module="software", by=None, origin=origin)
+        return vendingkeys.register(connection, [_key()], by=None, origin=origin)
 
     assert await _fault(vault.load(by=LEE)) is OperatorFault.ROLE_MISSING
     row = dict(login="x", name="x", roles="ADMIN", language="en", password="", tries=0, disabled=False, created_at=NOW)
@@ -309,7 +311,7 @@ async def test_a_key_is_loaded_by_a_custodian_or_while_there_are_no_operators_by
 async def test_the_log_names_whoever_does_it(vault: Vault) -> None:
     with pytest.raises(AssertionError):
         await vault.store.transact(
-            lambda connection: vendingkeys.register(connection, [_key()], module="m", by=TOM, origin=_origin(IDA))
+            lambda connection: vendingkeys.register(connection, [_key()], by=TOM, origin=_origin(IDA))
         )
 
 
@@ -365,13 +367,44 @@ async def test_a_key_that_must_not_be_is_not_loaded(vault: Vault) -> None:
         assert await vault.store.read(vendingkeys.report) == [], label
 
 
-async def test_a_key_of_another_module_is_refused(vault: Vault) -> None:
+async def test_a_file_of_another_module_is_refused(vault: Vault) -> None:
     await vault.load()
-    with pytest.raises(CustodyRefused, match="module software, not van-3") as refusal:
-        await vault.store.transact(
-            lambda connection: vendingkeys.register(connection, [_key()], module="van-3", by=TOM, origin=_origin(TOM))
-        )
-    assert refusal.value.fault is CustodyFault.OTHER_MODULE
+    assert await _fault(vault.load(file=_file(module="van-3"))) is CustodyFault.OTHER_MODULE
+
+
+async def test_each_module_has_the_key_for_itself(vault: Vault) -> None:
+    await vault.load()
+    await vault.activate()
+    there = replace(OLD, module="hsm-1")
+    assert await _fault(vault.load(_key(there, kcv="ffffff"))) is CustodyFault.OTHER_KEY
+    await vault.load(_key(there, terms=replace(TERMS, token_limit=7)))
+    assert [(str(row.id), row.state) for row in await vault.store.read(vendingkeys.report)] == [
+        ("600801/1/2/2/2014@hsm-1", State.LOADED),
+        ("600801/1/2/2/2014", State.ACTIVE),
+    ]
+    assert await _fault(vault.activate(there, by=TOM)) is OperatorFault.SAME_PERSON
+    await vault.activate(there)
+    await vault.suspend()
+    assert ((await vault.row()).state, (await vault.row(there)).state) == (State.LOADED, State.ACTIVE)
+    assert ((await vault.row()).terms.token_limit, (await vault.row(there)).terms.token_limit) == (100, 7)
+    assert await _fault(vault.replace(there, OLD)) is CustodyFault.STATE
+
+
+async def test_a_module_that_tells_no_check_value_binds_a_key_by_its_name(vault: Vault) -> None:
+    there = replace(OLD, module="tsm-1")
+    await vault.load()
+    await vault.load(_key(there, kcv=""))
+    row = await vault.activate(there, kcv="")
+    assert (row.kcv, row.use.kcv, row.use.module) == ("", "", "tsm-1")
+
+
+def test_a_key_is_written_with_its_module_and_read_again() -> None:
+    for text in ("600801/2/2/4/2014", "600801/2/2/4/2014@hsm-1", "600801/1/3/2/1993@Van.3_b"):
+        assert str(KeyId.read(text)) == text
+    assert KeyId.read("600801/2/2/4/2014@software") == KeyId("600801", 2, 2, 4, 2014)
+    for text in ("600801/2/2/4", "600801/2/2/4/2014@", "600801/2/2/4/2014@a b", "600801/2/2/4/2015"):
+        with pytest.raises(ValueError, match="SUPPLY GROUP"):
+            KeyId.read(text)
 
 
 async def test_a_newer_file_for_an_active_key_waits_for_a_second_person(vault: Vault) -> None:
@@ -542,3 +575,53 @@ def test_a_key_is_read_as_it_is_written_and_nothing_else_is(text: str) -> None:
     assert KeyId.read(str(OLD)) == OLD
     with pytest.raises(ValueError, match="key: "):
         KeyId.read(text)
+
+
+# --- the schema before ------------------------------------------------------------------------------------------------
+
+
+async def test_keys_from_before_there_were_modules_are_kept_by_the_migration(database_url: str) -> None:
+    def before(connection: sa.Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        t = tables.vending_key.c
+        row = {
+            **{name: getattr(OLD, name) for name in ("supply_group", "key_revision", "key_type", "key_generation")},
+            **{"base_date": 2014, "kcv": "a1b2c3", "module": "van-3", "state": "ACTIVE", "key_expiry": 200},
+            **{"issued_until": NOW, "token_limit": 9, "tokens_made": 4, "units_made_tenths": 0},
+            **{"loaded_by": "sec.tom", "loaded_at": NOW, "activated_by": "sec.ida", "activated_at": NOW},
+        }
+        connection.execute(sa.insert(tables.vending_key).values({t[name]: value for name, value in row.items()}))
+
+    await _on_the_bare_database(database_url, before)
+    assert await migrate(database_url) == ("0001", schema.known()[1])
+    store = await open_store(database_url)
+    try:
+        (row,) = await store.read(vendingkeys.report)
+        assert (row.id, row.state, row.terms.key_expiry, row.tokens_made) == (
+            replace(OLD, module="van-3"),
+            State.ACTIVE,
+            200,
+            4,
+        )
+        with pytest.raises(sa.exc.IntegrityError):
+            await store.transact(
+                lambda connection: connection.execute(sa.update(tables.vending_key).values(tokens_made=10))
+            )
+    finally:
+        await store.close()
+
+
+async def _on_the_bare_database(url: str, work: Callable[[sa.Connection], None]) -> None:
+    if is_sqlite(url):
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            work(connection)
+        engine.dispose()
+        return
+    engine_async = postgres_engine(url, 30)
+    async with engine_async.begin() as connection_async:
+        await connection_async.run_sync(work)
+    await engine_async.dispose()

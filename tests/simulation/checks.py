@@ -93,7 +93,7 @@ def _sales_have_their_tokens(run: Run, after: Books) -> Iterator[str]:
         if (kinds["credit"], kinds["free"]) != (int(sale["units_tenths"] > 0), int(sale["free_units_tenths"] > 0)):
             yield f"a sale has tokens {dict(kinds)} for {sale['units_tenths']} + {sale['free_units_tenths']} units"
         expected: list[str] = []
-        for request in tokens.requests(drn_of[purchase.meter_id], made):
+        for request, _ in tokens.requests(drn_of[purchase.meter_id], made):
             if isinstance(request, KeyChangeRequest):
                 expected.extend(run.signer.make_set(request, now=purchase.accepted_at))
             else:

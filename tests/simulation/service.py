@@ -541,7 +541,7 @@ def _limit_row(revision: int, token_limit: int | None, units_limit_tenths: int |
         "key_generation": 2,
         "base_date": 2014,
         "kcv": "000000",
-        "module": "software",
+        "module": "waiting",
         "state": "ACTIVE",
         "key_expiry": 255,
         "token_limit": token_limit,

@@ -21,7 +21,7 @@ from gateway.tokens import key_text
 from gateway.vend import Done, Shop
 from ledger import tables
 from ledger.accounts import id_of
-from ledger.store import Store, migrate, open_store
+from ledger.store import Observer, Store, migrate, open_store
 from ledger.trial_balance import broken_invariants
 from sts.derivation import VendingKey, with_odd_parity
 from sts.meterkey import MeterKey
@@ -134,13 +134,14 @@ async def open_counter(
     world: SeededWorld | None = None,
     give_up_s: float = 60,
     sts: StsSettings | None = None,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Counter]:
     """A counter on a new database at this URL, with the sample utility loaded."""
     seeded = world or SeededWorld()
     settings = Settings(utility=UTILITY, sts=sts or StsSettings(), purchase=PurchaseSettings(give_up_s=give_up_s))
     shop = Shop.of(settings, seeded, module or SoftwareModule(sample_keys()))
     await migrate(url)
-    store = await open_store(url)
+    store = await open_store(url, observer=observer)
     try:
         today = shop.local(seeded.now())
         await load_folder(store, SAMPLE, UTILITY, seeded, today)

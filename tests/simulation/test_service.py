@@ -183,9 +183,14 @@ def _answers_though_the_deed_failed(patch: pytest.MonkeyPatch) -> None:
 def _asks_with_a_new_nibble_each_time(patch: pytest.MonkeyPatch) -> None:
     honest = VendingDesk._make
 
-    async def make(desk: VendingDesk, ask: Ask) -> list[str]:
+    async def make(desk: VendingDesk, ask: Ask) -> tuple[list[str], list[str]]:
         world = desk._shop.world
-        drawn = [replace(one, rnd=world.nibble()) if isinstance(one, CreditRequest) else one for one in ask.requests]
+        drawn = [
+            replace(one, request=replace(one.request, rnd=world.nibble()))
+            if isinstance(one.request, CreditRequest)
+            else one
+            for one in ask.requests
+        ]
         return await honest(desk, replace(ask, requests=tuple(drawn)))
 
     patch.setattr(VendingDesk, "_make", make)

@@ -23,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 from sts import bits
@@ -81,6 +81,8 @@ class PrismReport:
     """The largest drift of a node's own clock, if it gives one."""
     alerts: tuple[str, ...]
     """Codes of the nodes' alerts."""
+    vends_until: datetime | None = None
+    """The day after which a node stops vending (`smcq.InhibitVendDateUtc`), the earliest of all nodes."""
 
 
 class _Held:
@@ -245,6 +247,7 @@ class PrismModule:
             tokens_per_s=min(speeds, default=None),
             clock_drift_s=max(drifts, key=abs, default=None),
             alerts=tuple(shown(alert.eCode) for node in nodes for alert in node.alerts),
+            vends_until=min(_instants(nodes, "InhibitVendDateUtc"), default=None),
         )
         if report.alerts:
             log.warning(
@@ -524,4 +527,19 @@ def _numbers(nodes: Sequence[NodeStatus], name: str) -> list[float]:
                     found.append(float(text))
                 except ValueError:
                     log.warning("a fact of a security module is no number", extra={"fact": name})
+    return found
+
+
+def _instants(nodes: Sequence[NodeStatus], name: str) -> list[datetime]:
+    """The instants of a fact, in UTC where it names no zone, in every node that gives it as a date in ISO 8601."""
+    found = []
+    for node in nodes:
+        for key, text in node.info.items():
+            if key.rpartition(".")[2] == name and text.strip():
+                try:
+                    moment = datetime.fromisoformat(text.strip())
+                except ValueError:
+                    log.warning("a fact of a security module is no date", extra={"fact": name})
+                    continue
+                found.append(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
     return found

@@ -103,6 +103,8 @@ class Faults:
     """A session ends after so many calls."""
     clock_drift_s: float = 0.0
     """The module's own clock is ahead by this. It serves calls without EXTERNAL_CLOCK, and stands in the status."""
+    vends_until: datetime | None = None
+    """After this the module makes no token, and says so in its status."""
     ignores_external_clock: bool = False
     forgets_results: bool = False
     """fetchTokenResult finds nothing."""
@@ -216,11 +218,16 @@ class SimulatedModule:
                 return self._verified(call)
             case IssueMeterTestToken():
                 return self._meter_test(call)
+            case IssueCreditToken() | IssueMseToken() | IssueKeyChangeTokens() if self._vends_no_more():
+                raise _Throw("EService.Disabled", "Vending is inhibited")
             case IssueCreditToken() | IssueMseToken():
                 return self._kept(call.messageId, self._token(call))
             case IssueKeyChangeTokens():
                 return self._kept(call.messageId, self._key_change(call))
         raise _Throw("EService.Disabled", f"Feature disabled: {call.method}")
+
+    def _vends_no_more(self) -> bool:
+        return self.faults.vends_until is not None and self._now > self.faults.vends_until
 
     def _kept(self, name: str, tokens: list[Token]) -> list[Token]:
         answer = _lied(tokens, self.faults.lie)
@@ -260,6 +267,8 @@ class SimulatedModule:
             "smqd.RtcTimeUtc": self._now.isoformat(timespec="seconds"),
             "smqd.RtcDriftSeconds": f"{faults.clock_drift_s:g}",
         }
+        if faults.vends_until is not None:
+            info["smcq.InhibitVendDateUtc"] = faults.vends_until.isoformat(timespec="seconds")
         if faults.tokens_per_s is not None:
             info["smpd.Tps"] = f"{faults.tokens_per_s:g}"
         return [NodeStatus(info=info, alerts=[Alert(eCode=code, eMsgEn=code) for code in faults.alerts])]
