@@ -7,6 +7,8 @@ sold            drn amount_minor units_tenths tokens receipt [energy_minor vat_m
                 fixed_minor fee_minor carry_minor balance_minor]
 sold_no_token   as sold, without tokens and units_tenths
 last_token      drn tokens units_tenths amount_minor bought_at receipt
+corrected       as sold, and original (the receipt that is corrected); the split is not shown
+account_paid    account amount_minor receipt balance_minor [debt_minor fixed_minor rest_minor]
 in_progress     drn amount_minor
 statement       balance_minor [debt_minor] [debts: [{"kind", "outstanding_minor"}]]
 help            [short_code]
@@ -18,7 +20,7 @@ funds_short balance_minor amount_minor,
 station_credit_spent [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
 no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
-module_refused [drn].
+module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
 
 tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which
 they are entered.

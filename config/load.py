@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 from config.settings import (
     CallbackSettings,
     ChannelSettings,
+    CorrectionSettings,
     DatabaseSettings,
     DeliverySettings,
     GatewaySettings,
@@ -53,6 +54,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "utility": UtilitySettings,
     "channels": ChannelSettings,  # a table of such tables, by the channel's name
     "database": DatabaseSettings,
+    "corrections": CorrectionSettings,
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,
     "sts": StsSettings,

@@ -98,9 +98,11 @@ class UtilitySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSettings:
-    """What one channel costs the customer, tax included."""
+    """What one channel costs the customer, tax included, and how it may take a sale back."""
 
     fee_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    reversals: Literal["accept_and_seal", "refuse"] = "accept_and_seal"
+    reversal_window_minutes: Annotated[int, Between(0, 100_000)] = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,14 @@ class PurchaseSettings:
     give_up_s: Seconds = 60.0
     just_bought_window_s: Annotated[float, Between(0, 86_400)] = 120.0
     resume_every_s: Seconds = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionSettings:
+    """What two people of the back office may correct."""
+
+    refund_days: Annotated[int, Between(0, 3_660)] = 30
+    units_max_tenths: Annotated[int, Between(1, 18_201_624)] = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +334,7 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=_no_channels)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     purchase: PurchaseSettings = field(default_factory=PurchaseSettings)
+    corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     sts: StsSettings = field(default_factory=StsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)

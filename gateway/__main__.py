@@ -19,6 +19,7 @@ from gateway import (
     app,
     bulktools,
     check,
+    correctiontools,
     customertools,
     debttools,
     isotools,
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
+    correctiontools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from channels.commands import (
@@ -23,16 +22,20 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from gateway import keyuse, tokens
-from gateway.purchase import AFTER_RESTART, START, TABLE, WAITING, Event, State
+from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
 from ledger import tables
 from ledger.batch import SET_LANGUAGE, SET_NOTICES
+from ledger.correction_tables import disclosure
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
 
 log = logging.getLogger(__name__)
+
+TOMBSTONE: Final = b"reversed\0before\0"
+"""The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ class Arrival:
         language = (phone.language or phone.customer_language or default) if phone else default
         known = unit.requests.get(self.idem_key)
         if known is not None:
-            if known.fingerprint == inbound.fingerprint:
+            if known.fingerprint == TOMBSTONE:  # its reversal came first: it never vends
+                done.reason = Reason.REVERSED_FIRST
+                self._reply(unit, done, now, known.id, language, Message("reversed_first", {}))
+            elif known.fingerprint == inbound.fingerprint:
                 done.replayed = True  # its reply is owed by the outbox, or was sent
             else:
                 done.reason = Reason.DUPLICATE_DIFFERS
@@ -144,7 +150,7 @@ class Arrival:
         """The reply to everything that is not a purchase, and the language it is given in."""
         command = self.inbound.command
         if isinstance(command, LastToken):
-            return language, self._last_token(unit, phone, command)
+            return language, self._last_token(unit, now, phone, command)
         if isinstance(command, Statement):
             return language, self._statement(unit, phone)
         if isinstance(command, Help):
@@ -164,17 +170,22 @@ class Arrival:
         values = {"drn": command.drn} if command.drn is not None else {}
         raise Refusal(command.reason, **values)
 
-    def _last_token(self, unit: Unit, phone: Phone | None, command: LastToken) -> Message:
+    def _last_token(self, unit: Unit, now: datetime, phone: Phone | None, command: LastToken) -> Message:
         """The stored token again, for the phone that bought it or whose customer has the meter."""
         meter = meter_of(unit, phone, command.drn)
         last = unit.last_purchases.get(meter.id)
         if last is None:
             raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
+        if State(unit.purchases.get(last.id, last).state) not in SOLD:
+            raise Refusal(Reason.BUSY)  # undone in this very batch: the one before it was not read
         point = unit.points.get(last.service_point_id)
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
         if not owns and last.sender != self.inbound.sender:
             raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
         made = unit.tokens.get(last.id, ())
+        # From here on the token counts as seen, whatever becomes of this reply.
+        unit.insert(disclosure, (last.id, self.shop.world.new_id(), "COPY", self.inbound.sender, now))
+        unit.put("disclosed", last.id, True)
         return Message(
             "last_token",
             self.shop.money(
@@ -290,35 +301,25 @@ class Continue:
             log.error("a purchase that is not stored was to go on", extra={"purchase": str(self.purchase_id)})
             return done
         if self.event is None and State(row.state) not in WAITING:
-            return done  # somebody else has seen to it meanwhile
+            done.freed = row.service_point_id  # somebody else has seen to it meanwhile; others may wait behind it
+            return done
         if self.event is not None and self.event not in TABLE[State(row.state)]:
             # An answer that comes after the purchase has gone another way; the table allows it nowhere on.
             log.warning("a late answer is dropped", extra={"purchase": str(row.id), "event": self.event.value})
             return done
-        (meter,) = (meter for meter in unit.meters.values() if meter.id == row.meter_id)
-        kept = json.loads(row.sale) if row.sale else {}
-        life = Life(
-            replace(row),
-            meter,
-            nth=kept.pop("nth", 1),
-            after=kept.pop("after", {}),
-            split=kept,
-            tokens=[replace(token) for token in unit.tokens.get(row.id, ())],
-            is_stored=True,
-        )
-        life.tokens_are_stored = bool(life.tokens)
-        if self.reason is not None:
+        life = Life.of(unit, row)
+        if self.reason is not None and row.reason is None:  # one that was reversed meanwhile ends for that reason
             life.refusal = Refusal(self.reason)
         now, event = self.shop.world.now(), self.event or AFTER_RESTART.get(State(row.state))
         if event is Event.TOKEN_MADE:
-            if keyuse.settle(unit, self.shop.module, meter, life.tokens, self.makers):
+            if keyuse.settle(unit, self.shop.module, life.meter, life.tokens, self.makers):
                 life.tokens = tokens.filled(life.tokens, self.digits)
             else:
                 # Its key was ended, or reached its limit, while the module was asked: nobody has seen the token.
                 log.warning(
                     "a token is dropped, its vending key is not in use any more", extra={"purchase": str(row.id)}
                 )
-                event, life.refusal = Event.TOKEN_REFUSED, Refusal(Reason.KEY_MISSING, drn=meter.drn)
+                event, life.refusal = Event.TOKEN_REFUSED, Refusal(Reason.KEY_MISSING, drn=life.meter.drn)
         if event is None and State(row.state) is State.VENDING and now >= row.expires_at:
             event = Event.GAVE_UP  # held long enough; the token was never shown
         Vending(self.shop, unit, done, now).walk(life, event)

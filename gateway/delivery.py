@@ -29,17 +29,18 @@ from ledger.unit import OutboxRow
 log = logging.getLogger(__name__)
 
 _CONFIRMED = TABLE[State.VENDED][Event.REPLY_CONFIRMED].state.value
-_SOLD = frozenset({"sold", "sold_no_token"})  # the replies that bring a purchase's token
+_SOLD = frozenset({"sold", "sold_no_token", "corrected"})  # the replies that bring a purchase's token
 _BACKLOG_ROUNDS = 20  # what waits in memory, in multiples of what may be in flight; the rest waits in the outbox
 
 
 @dataclass(frozen=True, slots=True)
-class _Owed:
+class Owed:
     """A reply in memory, and until when it is this node's to send."""
 
     reply: Reply
     attempts: int
     lease_until: datetime
+    is_first: bool = False  # enqueued by the deed that owed it: nobody had it before
 
 
 class Delivery:
@@ -60,7 +61,7 @@ class Delivery:
         self._node = node
         self._world = world
         self._metrics = metrics
-        self._backlog: deque[_Owed] = deque()
+        self._backlog: deque[Owed] = deque()
         self._held: set[UUID] = set()  # outbox rows that wait in the backlog or are being sent
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -69,7 +70,24 @@ class Delivery:
         lease_until = self._world.now() + timedelta(seconds=self._settings.lease_s)
         for reply in replies:
             if len(self._backlog) < self._settings.in_flight_max * _BACKLOG_ROUNDS:
-                self._hold(_Owed(reply, 0, lease_until))
+                self._hold(Owed(reply, 0, lease_until, is_first=True))
+        self._fill()
+
+    def withhold(self, request_id: UUID) -> list[Owed]:
+        """Keep back the replies to this request that were owed here first and that nobody has begun to send.
+
+        No channel was ever handed one of these. `send_after_all` puts them back; if nobody does, their lease runs out.
+        """
+        kept = [one for one in self._backlog if one.is_first and one.reply.request_id == request_id]
+        for one in kept:
+            self._backlog.remove(one)
+            self._held.discard(one.reply.id)
+        return kept
+
+    def send_after_all(self, withheld: list[Owed]) -> None:
+        """Let what was withheld go its way."""
+        for one in withheld:
+            self._hold(one)
         self._fill()
 
     async def run(self) -> None:
@@ -121,12 +139,12 @@ class Delivery:
             rows = await self._store.transact(take)
             for row in rows:
                 if row.id not in self._held:  # one that is being sent had its lease renewed, and that is all
-                    self._hold(_Owed(_reply(row), row.attempts, row.lease_until))
+                    self._hold(Owed(_reply(row), row.attempts, row.lease_until))
             self._fill()
             if len(rows) < room:
                 return
 
-    def _hold(self, owed: _Owed) -> None:
+    def _hold(self, owed: Owed) -> None:
         self._held.add(owed.reply.id)
         self._backlog.append(owed)
 

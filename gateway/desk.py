@@ -20,8 +20,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from channels.contract import Inbound, NotStored, Reply
 from gateway import keptkeys, tokens
 from gateway.deeds import Arrival, Continue
+from gateway.delivery import Owed
 from gateway.metrics import Metrics
 from gateway.purchase import WAITING, Event, State
+from gateway.reversal import Answer, Reversal, Reverse, Reversed
 from gateway.vend import Ask, Done, Shop
 from ledger import purchases
 from ledger.reasons import Reason
@@ -39,6 +41,14 @@ class Outgoing(Protocol):
 
     def enqueue(self, replies: list[Reply]) -> None:
         """Take replies to be sent; never waits."""
+
+    def withhold(self, request_id: UUID) -> list[Owed]:
+        """Keep back the replies to this request that nobody was ever handed: none, unless they wait here."""
+        return []
+
+    def send_after_all(self, withheld: list[Owed]) -> None:
+        """Let what was withheld go its way."""
+        self.enqueue([owed.reply for owed in withheld])
 
 
 class VendingDesk:
@@ -69,6 +79,29 @@ class VendingDesk:
             metrics.outcome(channel, done.reason)
         metrics.answered((self._shop.world.now() - inbound.received_at).total_seconds())
         self._after(done)
+
+    async def reverse(self, asked: Reversal) -> Reversed:
+        """What a reversal is answered, once that is stored; raise NotStored if it could not be."""
+        withheld: list[Owed] = []
+        try:
+            purchase_id = await self._store.read(partial(purchases.id_of_request, key=asked.original))
+            if purchase_id is not None:
+                withheld = self._outgoing.withhold(purchase_id)
+            unsent = frozenset(owed.reply.id for owed in withheld)
+            while (result := await self._store.submit(Reverse(self._shop, asked, unsent))) is None:
+                pass  # purchase and reversal met in one batch: the next one reads what became of the purchase
+        except Exception as error:
+            # Whether it was stored nobody knows: the peer asks again. What was withheld is sent, if it still is to be,
+            # by whoever finds it in the outbox; from memory a sealed token might go out.
+            log.exception("a reversal could not be stored", extra={"channel": asked.channel, "peer": asked.peer})
+            self._metrics.not_stored(asked.channel)
+            raise NotStored(type(error).__name__) from error
+        if result.answer is not Answer.REVERSED:
+            self._outgoing.send_after_all(withheld)
+        self._metrics.request(asked.channel, "Reversal")
+        self._metrics.outcome(asked.channel, result.reason)
+        self._after(result.done)
+        return result
 
     async def resume(self, *, at_start: bool) -> int:
         """Take up purchases that wait and that nobody here is at; how many."""

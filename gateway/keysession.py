@@ -28,6 +28,7 @@ from gateway.world import World
 from ledger import operators, vendingkeys
 from ledger.audit import ChainBroken, Origin
 from ledger.changes import ChangeRefused
+from ledger.corrections import CorrectionRefused
 from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
@@ -91,7 +92,7 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     def run(options: argparse.Namespace) -> int:
         try:
             return work(Session(options, name, world))
-        except (OperatorRefused, CustodyRefused, ChangeRefused, ChainBroken) as error:
+        except (OperatorRefused, CustodyRefused, ChangeRefused, CorrectionRefused, ChainBroken) as error:
             sys.stderr.write(f"prepaid {name}: {error}\n")
             return NO
         except (Unusable, StsError, SettingsFaults, DatabaseVersion) as error:
@@ -118,7 +119,7 @@ class Books:
     """The open database, with the people who signed in."""
 
     def __init__(self, store: Store, first: Operator | None, second: Operator | None, origin: Origin) -> None:
-        self._store = store
+        self.store = store
         self.second = second
         self.origin = origin
         self._first = first
@@ -136,11 +137,11 @@ class Books:
 
     async def read(self, function: Callable[[Any], _T]) -> _T:
         """What a function of a reading connection gives."""
-        return await self._store.read(function)
+        return await self.store.read(function)
 
     async def write(self, function: Callable[[Any], _T]) -> _T:
         """What a function of a transaction gives, after its commit."""
-        return await self._store.transact(function)
+        return await self.store.transact(function)
 
     async def key(self, text: str) -> KeyId:
         """The key written like this, in full or as far as it is the only one."""

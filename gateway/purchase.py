@@ -24,6 +24,8 @@ class State(StrEnum):
     RETURNING = "RETURNING"  # the money is being given back
     REFUSED = "REFUSED"  # ended, nothing was taken
     RETURNED = "RETURNED"  # ended, everything was given back
+    SEALED = "SEALED"  # ended, sold and undone: nobody has seen the token, and nobody ever will
+    REFUNDED = "REFUNDED"  # ended, sold and undone by two people: the token was seen, and is not given out again
 
 
 class Event(StrEnum):
@@ -41,6 +43,8 @@ class Event(StrEnum):
     REPLY_CONFIRMED = "REPLY_CONFIRMED"
     REPLY_LOST = "REPLY_LOST"
     REVERSAL_ASKED = "REVERSAL_ASKED"
+    UNSEEN_REVERSED = "UNSEEN_REVERSED"
+    REFUND_APPROVED = "REFUND_APPROVED"
 
 
 class Effect(StrEnum):
@@ -56,6 +60,7 @@ class Effect(StrEnum):
     GIVE_BACK = "GIVE_BACK"
     REPLY_REFUSAL = "REPLY_REFUSAL"
     REFUSE_REVERSAL = "REFUSE_REVERSAL"
+    UNDO_SALE = "UNDO_SALE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ TABLE: Final[dict[State, dict[Event, Step]]] = {
     S.RECEIVED: {
         E.QUOTED:          Step(S.PAYING,     F.TAKE_PAYMENT),
         E.DECLINED:        Step(S.REFUSED,    F.REPLY_REFUSAL),
-        E.REVERSAL_ASKED:  Step(S.REFUSED,    F.NOTHING),
+        E.REVERSAL_ASKED:  Step(S.REFUSED,    F.REPLY_REFUSAL),
     },
     S.PAYING: {
         E.PAID:            Step(S.VENDING,    F.MAKE_TOKEN),
@@ -98,9 +103,11 @@ TABLE: Final[dict[State, dict[Event, Step]]] = {
         E.REPLY_CONFIRMED: Step(S.DELIVERED,  F.NOTHING),
         E.REPLY_LOST:      Step(S.VENDED,     F.REPLY_AGAIN),
         E.REVERSAL_ASKED:  Step(S.VENDED,     F.REFUSE_REVERSAL),     # the reply may be on its way: too late
+        E.UNSEEN_REVERSED: Step(S.SEALED,     F.UNDO_SALE),           # certain that nobody has seen the token
+        E.REFUND_APPROVED: Step(S.REFUNDED,   F.UNDO_SALE),
     },
     S.CANCELLING: {        # whatever the answer that is still out, the customer ends without a token
-        E.DECLINED:        Step(S.REFUSED,    F.NOTHING),
+        E.DECLINED:        Step(S.REFUSED,    F.REPLY_REFUSAL),
         E.PAID:            Step(S.RETURNING,  F.GIVE_BACK),
         E.PAYMENT_UNCLEAR: Step(S.RETURNING,  F.GIVE_BACK),           # harmless if never taken
         E.TOKEN_MADE:      Step(S.RETURNING,  F.GIVE_BACK),           # never shown
@@ -118,13 +125,29 @@ TABLE: Final[dict[State, dict[Event, Step]]] = {
         E.REPLY_CONFIRMED: Step(S.DELIVERED,  F.NOTHING),
         E.REPLY_LOST:      Step(S.DELIVERED,  F.NOTHING),
         E.REVERSAL_ASKED:  Step(S.DELIVERED,  F.REFUSE_REVERSAL),
+        E.UNSEEN_REVERSED: Step(S.SEALED,     F.UNDO_SALE),           # its peer took it and vouches: not passed on
+        E.REFUND_APPROVED: Step(S.REFUNDED,   F.UNDO_SALE),
+    },
+    S.SEALED: {
+        E.REPLY_CONFIRMED: Step(S.SEALED,     F.NOTHING),             # of the peer that vouched, come late
+        E.REPLY_LOST:      Step(S.SEALED,     F.NOTHING),
+        E.REVERSAL_ASKED:  Step(S.SEALED,     F.NOTHING),
+    },
+    S.REFUNDED: {
+        E.REPLY_CONFIRMED: Step(S.REFUNDED,   F.NOTHING),
+        E.REPLY_LOST:      Step(S.REFUNDED,   F.NOTHING),
+        E.REVERSAL_ASKED:  Step(S.REFUNDED,   F.REFUSE_REVERSAL),
     },
     S.REFUSED:  {E.REVERSAL_ASKED: Step(S.REFUSED,  F.NOTHING)},
     S.RETURNED: {E.REVERSAL_ASKED: Step(S.RETURNED, F.NOTHING)},
 }
 # fmt: on
 
-ENDS: Final = frozenset({State.DELIVERED, State.REFUSED, State.RETURNED})
+# Sold, and undone again: the money is back.
+UNDONE: Final = frozenset({State.SEALED, State.REFUNDED})
+# A purchase that has ended owes nothing more; a delivered one may still be undone, which is another end.
+ENDS: Final = frozenset({State.DELIVERED, State.REFUSED, State.RETURNED}) | UNDONE
+SOLD: Final = frozenset({State.VENDED, State.DELIVERED})
 # What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after.
 WAITING: Final = frozenset(State) - ENDS - {State.VENDED}
 

@@ -129,7 +129,17 @@ class Minting:
     now: datetime
 
 
-def inputs(minting: Minting, purchase_id: UUID, meter: Meter, sale: Sale) -> tuple[list[TokenRow], Meter]:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Units that are given and not sold: what a token's inputs need of a sale."""
+
+    units_tenths: int
+    amount_field: int | None
+    free_units_tenths: int = 0
+    free_amount_field: int | None = None
+
+
+def inputs(minting: Minting, purchase_id: UUID, meter: Meter, sale: Sale | Given) -> tuple[list[TokenRow], Meter]:
     """Every input of the purchase's tokens in the order they are entered, and the meter as it is to be stored.
 
     Refuses TOKENS_TOO_FAST, METER_KEY_ENDED, KEY_MISSING, KEY_CHANGE_NEEDED (where changes are a separate matter), and

@@ -196,17 +196,26 @@ def _verify(options: argparse.Namespace) -> int:
     return WELL if facts["ours"] else NO
 
 
+_UNDONE: Final = {
+    "SEALED": "sealed: the sale was reversed before anybody could see this token; if it turns up, it is to be charged",
+    "REFUNDED": "refunded: the money of this token was given back",
+}
+
+
 def _sale_facts(sale: SaleOfToken | None, settings: Settings) -> Facts:
     """Which sale it was made in, if the books have it."""
     if sale is None:
         return {"sale": "none in the books"}
     amount = plain(sale.amount_minor, settings.utility.minor_digits)
     bought_at = sale.accepted_at.astimezone(app.zone(settings))
-    return {
+    facts: Facts = {
         "sale": sale.receipt or str(sale.purchase_id),
         "bought": f"{bought_at:%Y-%m-%d %H:%M}",
         "paid": f"{amount} {settings.utility.currency}",
     }
+    if sale.state in _UNDONE:
+        facts["undone"] = _UNDONE[sale.state]
+    return facts
 
 
 def _key_facts(facts: Facts, candidates: Sequence[Candidate]) -> Facts:

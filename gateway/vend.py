@@ -23,8 +23,9 @@ from channels.contract import Message, Reply
 from config.settings import Settings
 from gateway import keyuse, tokens
 from gateway.keyuse import Asked
-from gateway.purchase import Effect, Event, State, Step, step
+from gateway.purchase import UNDONE, Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
+from gateway.undo import take_back_key_change, undo_json, undo_sale
 from gateway.world import World
 from ledger import books, entries, pricing, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # Channels that cannot be written to later, and the one that brings their replies.
 REPLIES_BY: Final = {"ussd": "sms"}
+# Priced and not posted: what the sale will change is kept beside its split.
+_UNPOSTED = frozenset({State.PAYING, State.VENDING, State.CANCELLING, State.RETURNING, State.RETURNED, State.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,23 @@ class Life:
     is_stored: bool = False  # the purchase's row is in the database
     tokens_are_stored: bool = False
 
+    @classmethod
+    def of(cls, unit: Unit, row: PurchaseRow) -> Life:
+        """The life of a stored purchase, which was read with its meter and its tokens."""
+        (meter,) = (meter for meter in unit.meters.values() if meter.id == row.meter_id)
+        kept = json.loads(row.sale) if row.sale else {}
+        made = [replace(token) for token in unit.tokens.get(row.id, ())]
+        return cls(
+            replace(row),
+            meter,
+            nth=kept.pop("nth", 1),
+            after=kept.pop("after", {}),
+            split=kept,
+            tokens=made,
+            is_stored=True,
+            tokens_are_stored=bool(made),
+        )
+
 
 class Vending:
     """The effects of the table, on one batch. Each gives its event, or None where a shell must go on."""
@@ -157,6 +177,8 @@ class Vending:
             return self._give_back(life)
         elif effect is Effect.REPLY_REFUSAL:
             self._refuse(life)
+        elif effect is Effect.UNDO_SALE:
+            self._undo(life)
         # What is left is owed by the outbox (REPLY_AGAIN) or answered by the channel (REFUSE_REVERSAL).
         return None
 
@@ -201,6 +223,7 @@ class Vending:
         life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
         if earned and station is not None:
             life.split["commission_percent"] = station.commission_percent
+        life.split["undo"] = undo_json(point, unit.meters[meter.drn])
         life.after = after_json(sale.after)
         row.payer_id = account
         row.station_id = station.station_id if station else None
@@ -223,7 +246,7 @@ class Vending:
             and bought.sender == row.sender
             and bought.amount_minor == row.amount_minor
             and bought.accepted_at >= since
-            and bought.state not in (State.REFUSED, State.RETURNED, State.RETURNING, State.CANCELLING)
+            and bought.state not in (State.REFUSED, State.RETURNED, State.RETURNING, State.CANCELLING, *UNDONE)
         ]
         if len(same) >= life.nth:
             last = same[-1]
@@ -367,23 +390,20 @@ class Vending:
                 carry_minor=split["carry_out_minor"] - split["carry_in_minor"],
                 commission_minor=split["commission_minor"],
                 station_code=split["station_code"],
+                given_minor=split.get("given_minor", 0),
             ),
             limited=(row.payer_id,),
             business_date=self.shop.local(row.accepted_at).date(),
             recorded_at=self.now,
             purchase_id=row.id,
         )
-        self._set_account(row.service_point_id, life.after, split["debts_minor"])
-        self._owe(
-            row.id,
-            row,
-            sold_message(
-                self.shop, row, life.meter.drn, split, life.tokens, unit.balances[row.payer_id].available_minor
-            ),
-        )
+        self._set_account(row, life.after, split["debts_minor"])
+        if row.sender:  # a correction may be for somebody whose phone nobody knows
+            available = unit.balances[row.payer_id].available_minor
+            self._owe(row.id, row, sold_message(self.shop, row, life.meter.drn, split, life.tokens, available))
 
-    def _set_account(self, point_id: UUID, after: Mapping[str, Any], taken: Mapping[str, int]) -> None:
-        unit = self.unit
+    def _set_account(self, row: PurchaseRow, after: Mapping[str, Any], taken: Mapping[str, int]) -> None:
+        unit, point_id = self.unit, row.service_point_id
         point = unit.points[point_id]
         if point.vending is not None:
             self.done.freed = point_id
@@ -400,6 +420,7 @@ class Vending:
                 carry_minor=after["carry_minor"],
                 free_last_month=after["free_last_month"],
                 vending=None,
+                last_sale=row.id,
             ),
         )
         debts = unit.debts.get(point_id)
@@ -429,8 +450,12 @@ class Vending:
 
     def _refuse(self, life: Life) -> None:
         refusal = life.refusal or Refusal(Reason(life.row.reason) if life.row.reason else Reason.MODULE_SILENT)
+        if refusal.reason is Reason.REVERSED:
+            refusal = Refusal(Reason.REVERSED, drn=life.meter.drn, amount_minor=life.row.amount_minor)
         life.row.reason, life.row.owed = refusal.reason.value, Effect.NOTHING.value
         self.done.reason = refusal.reason
+        if "case" in life.split:  # nobody but the operators waits for it: the correction shows what came of it
+            return
         message = refusal_message(self.shop, refusal)
         if refusal.reason is Reason.KEY_CHANGE_FIRST:
             message = Message(message.key, {**message.values, "tokens": tokens.shown(life.tokens)})
@@ -440,6 +465,21 @@ class Vending:
                 return  # tokens are sent in any case: a screen is gone in a moment
         self._owe(life.row.id, life.row, message)
 
+    def _undo(self, life: Life) -> None:
+        """The sale as if it had not been, and word of it to whoever made it."""
+        row, now = life.row, self.now
+        is_sealed = row.state == State.SEALED
+        row.owed = Effect.NOTHING.value
+        row.reason = (Reason.REVERSED if is_sealed else Reason.REFUNDED).value
+        if is_sealed:
+            take_back_key_change(self.unit, row, life.split)
+        kind, today = "reversal" if is_sealed else "refund", self.shop.local(now).date()
+        undo_sale(self.unit, row, life.split, self.shop.world.new_id(), kind, today, now)
+        self.done.freed = row.service_point_id
+        if row.sender:
+            values = self.shop.money(drn=life.meter.drn, amount_minor=row.amount_minor, receipt=row.receipt)
+            self._owe(row.id, row, Message(row.reason.lower(), values))
+
     # --- storing ---
 
     def _store(self, life: Life) -> None:
@@ -447,7 +487,7 @@ class Vending:
         kept: dict[str, Any] = life.split
         if row.state == State.RECEIVED:
             kept = {"nth": life.nth}
-        elif row.state != State.VENDED and life.split:
+        elif row.state in _UNPOSTED and life.split:
             kept = {**life.split, "after": life.after}
         row.sale = json.dumps(kept, separators=(",", ":")) if kept else None
         gives_tokens = row.state in (State.VENDED, State.VENDING) or row.reason == Reason.KEY_CHANGE_FIRST
@@ -555,6 +595,8 @@ def sold_message(
         receipt=row.receipt,
         balance_minor=balance_minor,
     )
+    if made and "case" in split:
+        return Message("corrected", {**values, "original": split["case"], "balance_minor": 0})
     return Message("sold" if made else "sold_no_token", values)
 
 

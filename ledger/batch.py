@@ -15,18 +15,21 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import tables, ussd_tables
+from ledger import correction_tables, tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.unit import (
     Balance,
+    CorrectionState,
     DebtRow,
     Hold,
     KeyLimit,
     Meter,
     Need,
+    OutboxRow,
     Phone,
     Point,
     PurchaseRow,
+    ReversalRow,
     SessionRow,
     StoredRequest,
     TokenRow,
@@ -51,7 +54,7 @@ _METER = _columns(
 _POINT = _columns(
     "s",
     "id customer_id tariff_code counter_month month_units_tenths fixed_through_month fixed_through_date"
-    " fixed_shortfall_minor carry_minor free_kwh_per_month free_last_month vending",
+    " fixed_shortfall_minor carry_minor free_kwh_per_month free_last_month vending last_sale",
 )
 _PURCHASE = _columns("p", " ".join(column.name for column in tables.purchase.columns))
 _TOKEN = _columns("t", " ".join(column.name for column in tables.token.columns))
@@ -158,6 +161,26 @@ READ_LAST_SALES = Read(
     "SELECT q.id FROM purchase q WHERE q.meter_id = m.id AND q.state IN ('VENDED', 'DELIVERED') "
     f"AND q.units_tenths > 0 ORDER BY q.id DESC LIMIT {LAST_SALES}) WHERE f.msisdn {{in0:text}} ORDER BY p.id DESC",
 )
+# What bears on whether a purchase may be undone. After the locks, all of it.
+READ_OUTBOX = Read(
+    {"o": tables.outbox},
+    _columns("o", " ".join(column.name for column in tables.outbox.columns)),
+    "FROM outbox o WHERE o.request_id {in0:uuid} ORDER BY o.id",
+)
+READ_DISCLOSURES = Read(
+    {"x": correction_tables.disclosure}, "x.purchase_id", "FROM disclosure x WHERE x.purchase_id {in0:uuid}"
+)
+READ_CORRECTIONS = Read(
+    {"c": correction_tables.correction, "s": correction_tables.correction_state},
+    "c.purchase_id c.id s.seq s.state s.issue_id",
+    "FROM correction c JOIN correction_state s ON s.correction_id = c.id AND s.seq = "
+    "(SELECT max(s1.seq) FROM correction_state s1 WHERE s1.correction_id = c.id) WHERE c.purchase_id {in0:uuid}",
+)
+READ_ANSWERS = Read(
+    {"x": correction_tables.reversal},
+    _columns("x", " ".join(column.name for column in correction_tables.reversal.columns)),
+    "FROM reversal x WHERE x.id {in0:uuid}",
+)
 
 INSERTS = {
     table: Insert(table)
@@ -171,12 +194,17 @@ INSERTS = {
         tables.outbox,
         tables.phone,
         ussd_tables.ussd_session,
+        tables.debt,
+        correction_tables.reversal,
+        correction_tables.disclosure,
+        correction_tables.correction_state,
+        correction_tables.account_payment,
     )
 }
 
 _SET_POINT = (
     "counter_month month_units_tenths fixed_through_month fixed_through_date fixed_shortfall_minor carry_minor"
-    " free_last_month vending"
+    " free_last_month vending last_sale"
 )
 UPDATE_METER = Update(tables.meter, "id", "last_tid", "last_tid = {last_tid}")
 _SET_KEY = (
@@ -253,6 +281,24 @@ _SET_SESSION = "step typed_length typed_hash mark place page state purchase_id s
 UPDATE_SESSION = Update(
     ussd_tables.ussd_session, "key", _SET_SESSION, ", ".join(f"{name} = {{{name}}}" for name in _SET_SESSION.split())
 )
+# Never sent again, by anybody who has not begun to. Loose: one that is handed out meanwhile stays what it became.
+WITHDRAW_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "detail ended_at",
+    "state = 'WITHDRAWN', detail = {detail}, ended_at = {ended_at}",
+    "outbox.state = 'OWED'",
+    loose=True,
+)
+# One that nobody may have begun to send. If it was begun all the same, the whole attempt is made again.
+WITHDRAW_UNSEEN = Update(
+    tables.outbox,
+    "id",
+    "owner detail ended_at",
+    "state = 'WITHDRAWN', detail = {detail}, ended_at = {ended_at}",
+    "outbox.state = 'OWED' AND outbox.attempts = 0 AND outbox.owner = {owner}",
+)
+BLOCK_METER = Update(tables.meter, "id", "status", "status = {status}", "meter.status = 'INSTALLED'")
 SET_LANGUAGE = Update(tables.phone, "msisdn", "language", "language = {language}")
 SET_NOTICES = Update(tables.phone, "msisdn", "notices_stopped_at", "notices_stopped_at = {notices_stopped_at}")
 
@@ -286,7 +332,17 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         rows = yield READ_SESSIONS, [_unique(need.sessions_of)]
         unit.sessions = {row[0]: SessionRow(*row) for row in rows}
         unit.sessions_read = dict(unit.sessions)
-    if need.meters or need.saved_meters_of or need.purchases:
+    if need.originals or need.reversals:
+        # Requests never change; what hangs on them is read below, after the locks.
+        asked = yield READ_REQUESTS, [_unique([*need.originals, *need.reversals])]
+        ids_by_key = {row[0]: row[1] for row in asked}
+        unit.requests = {row[0]: StoredRequest(*row) for row in asked}
+        need.undone.extend(ids_by_key[key] for key in need.originals if key in ids_by_key)
+        if own := [ids_by_key[key] for key in need.reversals if key in ids_by_key]:
+            unit.answers = {row[0]: ReversalRow(*row) for row in (yield READ_ANSWERS, [own])}
+    need.purchases.extend(need.undone)
+    need.transactions.extend(need.undone)
+    if need.meters or need.saved_meters_of or need.purchases or need.points:
         rows = yield READ_METERS, [_unique(need.meters), _unique(need.saved_meters_of), _unique(need.purchases)]
         for row in rows:
             meter = Meter(*row)
@@ -294,7 +350,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         # A purchase belongs to the service point it was priced on, wherever its meter hangs by now.
         of_purchases = (yield READ_PURCHASE_POINTS, [_unique(need.purchases)]) if need.purchases else []
         of_meters = (m.service_point_id for m in unit.meters.values() if m.service_point_id is not None)
-        point_ids = _unique([*of_meters, *(row[0] for row in of_purchases)])
+        point_ids = _unique([*of_meters, *(row[0] for row in of_purchases), *need.points])
         if point_ids:
             rows = yield READ_POINTS, [point_ids]
             unit.points = {row[0]: Point(*row) for row in rows}
@@ -320,7 +376,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             unit.last_purchases = {row[1]: PurchaseRow(*row) for row in (yield READ_LAST, [meter_ids])}
     if need.requests:
         rows = yield READ_REQUESTS, [_unique(need.requests)]
-        unit.requests = {row[0]: StoredRequest(*row) for row in rows}
+        unit.requests |= {row[0]: StoredRequest(*row) for row in rows}
     if need.purchases:
         ids = _unique(need.purchases)
         unit.purchases = {row[0]: PurchaseRow(*row) for row in (yield READ_PURCHASES, [ids])}
@@ -341,6 +397,18 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         for row in (yield READ_TOKENS, [wanted]):
             several_tokens.setdefault(row[0], []).append(TokenRow(*row))
         unit.tokens = {purchase: tuple(several) for purchase, several in several_tokens.items()}
+    if need.undone:
+        ids = _unique(need.undone)
+        unit.undoable = frozenset(ids)
+        owed: dict[UUID, list[OutboxRow]] = {}
+        for row in (yield READ_OUTBOX, [ids]):
+            owed.setdefault(row[1], []).append(OutboxRow(*row))
+        unit.outbox = {request: tuple(several) for request, several in owed.items()}
+        unit.disclosed = {row[0]: True for row in (yield READ_DISCLOSURES, [ids])}
+        corrected: dict[UUID, list[CorrectionState]] = {}
+        for row in (yield READ_CORRECTIONS, [ids]):
+            corrected.setdefault(row[0], []).append(CorrectionState(*row))
+        unit.corrections = {purchase: tuple(several) for purchase, several in corrected.items()}
     if need.transactions:
         ids = _unique(need.transactions)
         legs: dict[UUID, list[tuple[UUID, int]]] = {}
@@ -388,6 +456,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
                     point.carry_minor,
                     point.free_last_month,
                     point.vending,
+                    point.last_sale,
                 )
                 for point in sorted(points, key=lambda p: p.id)
             ],

@@ -128,7 +128,16 @@ def release(unit: Unit, purchase_id: UUID, state: str) -> bool:
     return True
 
 
-def reverse(unit: Unit, txn_id: UUID, original: UUID, *, kind: str, business_date: date, recorded_at: datetime) -> None:
+def reverse(
+    unit: Unit,
+    txn_id: UUID,
+    original: UUID,
+    *,
+    kind: str,
+    business_date: date,
+    recorded_at: datetime,
+    purchase_id: UUID | None = None,
+) -> None:
     """Undo a transaction by a new one that names it. Its postings were read (`Need.transactions`).
 
     Raises AlreadyReversed, or Overdrawn if a limited account no longer has what it was given.
@@ -146,6 +155,7 @@ def reverse(unit: Unit, txn_id: UUID, original: UUID, *, kind: str, business_dat
         limited=limited,
         business_date=business_date,
         recorded_at=recorded_at,
+        purchase_id=purchase_id,
         reverses=original,
     )
     unit.put("reversals", original, txn_id)

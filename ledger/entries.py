@@ -36,10 +36,12 @@ def sale(
     carry_minor: int,
     commission_minor: int = 0,
     station_code: str = "",
+    given_minor: int = 0,
 ) -> tuple[Posting, ...]:
     """A purchase: the payer's money to revenue, tax, levies, arrears and carry (may be negative: carry used up).
 
-    A commission is earned beside it: an expense, owed to the station.
+    A commission is earned beside it: an expense, owed to the station. `given_minor` is energy that is not sold but
+    given in a correction, at its price.
     """
     legs = [
         (payer, -tendered_minor),
@@ -50,6 +52,7 @@ def sale(
         (id_of("fixed:charges"), fixed_net_minor),
         (id_of("receivable:arrears"), debts_minor),
         (id_of("carry:customers"), carry_minor),
+        (id_of("given:energy"), given_minor),
     ]
     if commission_minor:
         legs.append((id_of("expense:commission"), -commission_minor))
@@ -60,6 +63,26 @@ def sale(
 def opening(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
     """A balance that an account brings along when its records are first loaded."""
     return balanced([(account, amount_minor), (id_of("opening:balances"), -amount_minor)])
+
+
+def moved(source: UUID, target: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Money, or what stands for it, from one account to another."""
+    return balanced([(source, -amount_minor), (target, amount_minor)])
+
+
+def account_payment(
+    *, source: UUID, wallet: UUID, amount_minor: int, debts_minor: int, fixed_net_minor: int, vat_minor: int
+) -> tuple[Posting, ...]:
+    """A payment without energy: to arrears and fixed charges with their tax, the rest to the customer's wallet."""
+    return balanced(
+        [
+            (source, -amount_minor),
+            (id_of("receivable:arrears"), debts_minor),
+            (id_of("fixed:charges"), fixed_net_minor),
+            (id_of("tax:vat"), vat_minor),
+            (wallet, amount_minor - debts_minor - fixed_net_minor - vat_minor),
+        ]
+    )
 
 
 def debt_charged(kind: str, amount_minor: int) -> tuple[Posting, ...]:

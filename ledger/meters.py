@@ -35,6 +35,7 @@ class SaleOfToken:
     receipt: str | None
     accepted_at: datetime
     amount_minor: int
+    state: str
 
 
 def find(connection: sa.Connection, drn: str) -> Meter | None:
@@ -63,7 +64,7 @@ def sale_of(connection: sa.Connection, meter_id: UUID, digits: str) -> SaleOfTok
     """The purchase in which this token was made for this meter."""
     t, p = tables.token.c, tables.purchase.c
     row = connection.execute(
-        sa.select(p.id, t.kind, p.receipt, p.accepted_at, p.amount_minor)
+        sa.select(p.id, t.kind, p.receipt, p.accepted_at, p.amount_minor, p.state)
         .join_from(tables.token, tables.purchase, t.purchase_id == p.id)
         .where(t.meter_id == meter_id, t.digits == digits)
         .order_by(p.id)

@@ -537,6 +537,20 @@ def price(
     )
 
 
+def worth(tariff: Tariff, bought_tenths: int, units_tenths: int, at_local: datetime) -> int:
+    """What so many units cost, taxes and levies included, after `bought_tenths` of the month; half up (R8, R11).
+
+    Refuses TARIFF_MISSING.
+    """
+    index = bisect_right(tariff._starts, at_local.replace(tzinfo=None))
+    if not index:
+        raise Refusal(Reason.TARIFF_MISSING)
+    season = tariff._prepared[index - 1].by_month[at_local.month]
+    portions = _portions_of_units(season, bought_tenths, units_tenths)
+    cost = sum(portion * price for portion, price in zip(portions, season.prices, strict=True))
+    return (2 * cost + season.scale) // (2 * season.scale)
+
+
 def fixed_charges_due(
     tariff: Tariff, through_month: str, through_date: date, at_local: datetime
 ) -> tuple[int, str, date]:

@@ -1,4 +1,4 @@
-"""Purchases as stored: those that wait for something."""
+"""Purchases as stored: those that wait for something, and the one of a request."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def waiting(
     if after is not None:
         wanted = wanted.where(p.c.id > after)
     return list(connection.execute(wanted.order_by(p.c.id).limit(at_most)).scalars())
+
+
+def id_of_request(connection: sa.Connection, *, key: str) -> UUID | None:
+    """The id of the request with this natural key, "channel|reference"; a purchase has that of its request."""
+    r = tables.request.c
+    return connection.execute(sa.select(r.id).where(r.idem_key == key)).scalar_one_or_none()

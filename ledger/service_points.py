@@ -226,6 +226,7 @@ def transfer(
         customer_id=new.id,
         free_kwh_per_month=None,
         fixed_shortfall_minor=shortfall_minor,
+        last_sale=None,  # what the old customer bought is not undone on the new one's account
         **_asked_through_today(act, site),
     )
     changes.event(connection, act, "TRANSFER", old_account, to_account, service_point_id=site.point.id)

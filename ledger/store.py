@@ -142,6 +142,28 @@ def _attempt(deeds: Sequence[Deed[Any]], known: _Known) -> Generator[_Ask, Any, 
     return results
 
 
+def _noted(connection: sa.Connection, deed: Deed[T], note: Callable[[sa.Connection, T], object]) -> T:
+    """One deed and what is noted of it, on a connection that has its transaction."""
+    attempt, answer = _attempt([deed], _Known(Observer())), None
+    driver: Any = connection.connection.driver_connection
+    try:
+        while True:
+            statement, rows = attempt.send(answer)
+            if connection.dialect.name == "sqlite":
+                answer = _run_sqlite(driver, statement, rows)
+            elif isinstance(statement, Read):
+                found = connection.exec_driver_sql(statement.postgres, tuple(statement.arguments(rows)))
+                answer = [tuple(row) for row in found]
+            else:
+                answer = connection.exec_driver_sql(statement.postgres, tuple(zip(*rows, strict=True))).rowcount
+    except StopIteration as stop:
+        ((result, error),) = stop.value
+    if error is not None:
+        raise error
+    note(connection, result)
+    return cast(T, result)
+
+
 def _again(error: BaseException) -> bool:
     """Whether the same attempt may succeed on fresh reads: conflicts, lock time-outs, lost connections."""
     return isinstance(
@@ -203,6 +225,21 @@ class Store:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enqueue(_Waiting(deed, future))
         return await future
+
+    async def submit_noted(self, deed: Deed[T], note: Callable[[sa.Connection, T], object]) -> T:
+        """The deed's answer; `note` is written in the same transaction, after it. For what operators do, not for sales.
+
+        Raises what either of them raised, and then nothing is written.
+        """
+        tries = _RETRY["stop"].max_attempt_number
+        while True:
+            tries -= 1
+            try:
+                return await self.transact(lambda connection: _noted(connection, deed, note))
+            except (Conflict, sa.exc.DBAPIError) as error:
+                if not tries or not _again(getattr(error, "orig", None) or error):
+                    raise
+                log.warning("a deed is tried again: %s", type(error).__name__)
 
     async def transact(self, function: Callable[[sa.Connection], T]) -> T:
         """Run one function in a transaction of its own, in turn with the batches."""

@@ -92,6 +92,7 @@ service_point = table(
     int_("free_kwh_per_month", nullable=True),
     text_("free_last_month"),
     id_("vending", nullable=True),  # the purchase that waits for a module; others of this point wait for it
+    id_("last_sale", nullable=True),  # what last changed the counters: the only sale that may still be undone
     sa.Index("ix_service_point_customer_id", "customer_id"),
 )
 
@@ -284,7 +285,7 @@ outbox = table(
     text_("language"),
     text_("message"),  # key of the language files
     text_("fields"),  # JSON
-    text_("state"),  # OWED, SENT, DEAD
+    text_("state"),  # OWED, SENT, DEAD, WITHDRAWN
     text_("owner"),  # the node that sends it while its lease runs
     at_("lease_until"),
     int_("attempts"),

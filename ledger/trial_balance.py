@@ -60,16 +60,66 @@ _INVARIANTS: dict[str, str] = {
         ON t.purchase_id = p.id WHERE p.state IN ('VENDED', 'DELIVERED') AND coalesce(t.sales, 0) <> 1""",
     "a sale belongs to a purchase that was not vended": """
         SELECT txn.id FROM txn JOIN purchase p ON p.id = txn.purchase_id
-        WHERE txn.kind = 'sale' AND p.state NOT IN ('VENDED', 'DELIVERED')""",
+        WHERE txn.kind = 'sale' AND p.state NOT IN ('VENDED', 'DELIVERED', 'SEALED', 'REFUNDED')""",
+    "a sale that stands was reversed, or one that was undone was not": """
+        SELECT p.id FROM purchase p JOIN txn s ON s.purchase_id = p.id AND s.kind = 'sale'
+        LEFT JOIN txn r ON r.reverses = s.id WHERE p.state IN ('VENDED', 'DELIVERED') AND r.id IS NOT NULL
+        OR p.state IN ('SEALED', 'REFUNDED') AND (r.id IS NULL OR r.purchase_id <> p.id)
+        OR p.state = 'SEALED' AND r.kind <> 'reversal' OR p.state = 'REFUNDED' AND r.kind <> 'refund'""",
+    "a purchase was undone without having been sold": """
+        SELECT id FROM purchase p WHERE state IN ('SEALED', 'REFUNDED') AND
+        NOT EXISTS (SELECT 1 FROM txn WHERE txn.purchase_id = p.id AND txn.kind = 'sale')""",
+    "what was undone is not the contrary of what was posted": """
+        SELECT r.id FROM txn r JOIN posting p ON p.txn_id IN (r.id, r.reverses) WHERE r.reverses IS NOT NULL
+        GROUP BY r.id, p.account_id HAVING sum(p.amount_minor) <> 0""",
+    "a sealed token was shown apart from its own reply, or is still owed": """
+        SELECT p.id FROM purchase p WHERE p.state = 'SEALED' AND
+        (EXISTS (SELECT 1 FROM disclosure d WHERE d.purchase_id = p.id) AND
+         EXISTS (SELECT 1 FROM token t WHERE t.purchase_id = p.id) OR
+         EXISTS (SELECT 1 FROM outbox o WHERE o.request_id = p.id AND o.state = 'OWED'
+                 AND o.message IN ('sold', 'sold_no_token', 'corrected')))""",
+    "a token was sent out that was not sold": """
+        SELECT o.id FROM outbox o LEFT JOIN purchase p ON p.id = o.request_id WHERE o.message IN ('sold', 'corrected')
+        AND o.state IN ('SENT', 'OWED')
+        AND (p.id IS NULL OR p.state NOT IN ('VENDED', 'DELIVERED', 'REFUNDED', 'SEALED'))""",
+    "two corrections of one sale stand": """
+        SELECT c.purchase_id FROM correction c JOIN correction_state s ON s.correction_id = c.id AND s.seq =
+        (SELECT max(seq) FROM correction_state WHERE correction_id = c.id) WHERE s.state <> 'REFUSED'
+        GROUP BY c.purchase_id HAVING count(*) > 1""",
+    "a correction was approved by whoever asked for it": """
+        SELECT c.id FROM correction c JOIN correction_state s ON s.correction_id = c.id
+        WHERE s.state <> 'ASKED' AND s.who = c.asked_by""",
+    "a correction that was approved has nothing to show, or one that was not has": """
+        SELECT c.id FROM correction c WHERE
+        (EXISTS (SELECT 1 FROM correction_state s WHERE s.correction_id = c.id AND s.state = 'APPROVED')) <>
+        (EXISTS (SELECT 1 FROM correction_state s JOIN purchase p ON p.id = s.issue_id WHERE s.correction_id = c.id)
+         OR c.kind = 'REFUND_MONEY' AND EXISTS (SELECT 1 FROM purchase p WHERE p.id = c.purchase_id
+         AND p.state = 'REFUNDED'))""",
+    "a refund has no correction that two people agreed on": """
+        SELECT p.id FROM purchase p WHERE p.state = 'REFUNDED' AND NOT EXISTS (SELECT 1 FROM correction c
+        JOIN correction_state s ON s.correction_id = c.id WHERE c.purchase_id = p.id AND s.state = 'APPROVED'
+        AND c.kind = 'REFUND_MONEY')""",
+    "a correction whose token was made has not used its money, or one whose token failed has lost it": """
+        SELECT c.id FROM correction c JOIN account a ON a.code = 'case:' || c.code
+        JOIN limited_balance b ON b.account_id = a.id WHERE b.posted_minor <>
+        CASE WHEN EXISTS (SELECT 1 FROM correction_state s JOIN purchase p ON p.id = s.issue_id
+                          WHERE s.correction_id = c.id AND p.state IN ('VENDED', 'DELIVERED')) THEN 0
+        WHEN EXISTS (SELECT 1 FROM correction_state s WHERE s.correction_id = c.id AND s.state = 'APPROVED')
+        THEN c.amount_minor ELSE 0 END""",
+    "an account payment has not exactly one transaction of its amount": """
+        SELECT a.id FROM account_payment a LEFT JOIN txn t ON t.id = a.id AND t.kind = 'account_payment'
+        LEFT JOIN posting p ON p.txn_id = t.id AND p.account_id = a.source_id
+        WHERE t.id IS NULL OR coalesce(-p.amount_minor, 0) <> a.amount_minor""",
     "a vended purchase has energy and no token": """
         SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND units_tenths > 0 AND
         (SELECT count(*) FROM token t WHERE t.purchase_id = purchase.id AND t.kind = 'credit' AND t.digits IS NOT NULL)
         <> 1""",
     "a token was made for a purchase that was not vended": """
         SELECT t.purchase_id FROM token t JOIN purchase p ON p.id = t.purchase_id
-        WHERE t.kind <> 'key_change' AND t.digits IS NOT NULL AND p.state NOT IN ('VENDED', 'DELIVERED')""",
+        WHERE t.kind <> 'key_change' AND t.digits IS NOT NULL
+        AND p.state NOT IN ('VENDED', 'DELIVERED', 'SEALED', 'REFUNDED')""",
     "a vended purchase has no reply": """
-        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND
+        SELECT id FROM purchase WHERE state IN ('VENDED', 'DELIVERED') AND sender <> '' AND
         NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = purchase.id)""",
     "the arrears account is not the sum of the debts": """
         SELECT a.id FROM account a WHERE a.code = 'receivable:arrears' AND

@@ -39,6 +39,10 @@ class Need:
     sessions_of: list[str] = field(default_factory=list)  # MSISDNs whose USSD sessions are wanted
     owners: bool = False  # whose the meters are and where, of those named and of the phones' customers
     last_sales_of: list[str] = field(default_factory=list)  # MSISDNs: the last sales to their customer's meters
+    points: list[UUID] = field(default_factory=list)  # service points, with their debts
+    undone: list[UUID] = field(default_factory=list)  # purchases that may be undone: all that bears on it
+    originals: list[str] = field(default_factory=list)  # idempotency keys of requests to be reversed: as `undone`
+    reversals: list[str] = field(default_factory=list)  # idempotency keys of reversals, with what they were answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class Point:
     free_kwh_per_month: int | None
     free_last_month: str
     vending: UUID | None
+    last_sale: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +294,31 @@ class SessionRow:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ReversalRow:
+    """What a reversal was answered."""
+
+    id: UUID
+    original: str
+    purchase_id: UUID | None
+    answer: str
+    reason: str | None
+    evidence: str
+    who: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionState:
+    """How far a correction of a purchase has come: its latest state, and the purchase that brings its token."""
+
+    purchase_id: UUID
+    id: UUID
+    seq: int
+    state: str
+    issue_id: UUID | None
+
+
 class Unit:
     """The state of one batch. Read it through its dictionaries; change it through its methods only."""
 
@@ -316,6 +346,11 @@ class Unit:
         self.sessions_read: dict[str, SessionRow] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # meter number -> customer's name, area
         self.last_sales: dict[str, list[UUID]] = {}  # MSISDN -> its customer's last purchases with tokens, newest first
+        self.undoable: frozenset[UUID] = frozenset()  # purchases of which the following were read
+        self.outbox: dict[UUID, tuple[OutboxRow, ...]] = {}  # by request
+        self.disclosed: dict[UUID, bool] = {}  # purchases whose token was shown other than in its own reply
+        self.corrections: dict[UUID, tuple[CorrectionState, ...]] = {}  # by purchase
+        self.answers: dict[UUID, ReversalRow] = {}  # of reversals, by their own request
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}
@@ -338,6 +373,10 @@ class Unit:
         """The entries that were set in this dictionary and are still there, in order of first change."""
         mapping = getattr(self, name)
         return [mapping[key] for dictionary, key in self._dirty if dictionary == name and key in mapping]
+
+    def is_changed(self, name: str, key: Hashable) -> bool:
+        """Whether a deed of this batch has set this entry, so that what was read with it is no longer all."""
+        return (name, key) in self._dirty
 
     def insert(self, table: sa.Table, row: Row) -> None:
         """Owe the insertion of one row, all columns in the table's order."""

@@ -78,6 +78,9 @@ class Knowledge(Protocol):
     def last_sales(self) -> Sequence[SaleInfo]:
         """The last sales, newest first."""
 
+    def shows(self, receipt: str) -> None:
+        """The tokens of this sale are put on a screen."""
+
     def bought(self) -> Mapping[str, Any]:
         """The values of the text `ussd_bought`: the purchase that this phone made a moment ago."""
 
@@ -386,6 +389,7 @@ def _head(place: Place, know: Knowledge, words: Words) -> str:
     elif place.screen == "sale":
         values = next((sale.values for sale in know.last_sales() if sale.receipt == place.sale), {})
         key = "ussd_sale" if values else "ussd_no_sales"
+        know.shows(place.sale)
     return words.text(key, values)
 
 

@@ -15,9 +15,10 @@ from channels.contract import Inbound
 from channels.ussd.dialogue import MeterInfo, SaleInfo
 from gateway import tokens
 from gateway.deeds import meter_of, new_purchase
-from gateway.purchase import ENDS, Event, State
+from gateway.purchase import ENDS, SOLD, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, require_in_service, sold_message
+from ledger.correction_tables import disclosure
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Phone, PurchaseRow, Unit
 
@@ -144,7 +145,15 @@ class UnitKnowledge:
     def bought(self) -> Mapping[str, Any]:
         assert self._bought is not None
         row = self.purchase(self._bought)
-        return self._sale_values(row)
+        values = self._sale_values(row)
+        if values["tokens"]:
+            self.disclose(row.id)
+        return values
+
+    def shows(self, receipt: str) -> None:
+        for purchase_id in self._unit.last_sales.get(self._inbound.sender, ()):
+            if receipt_of(purchase_id) == receipt:
+                self.disclose(purchase_id)
 
     def purchase(self, purchase_id: UUID) -> PurchaseRow:
         """A purchase with its tokens."""
@@ -152,10 +161,20 @@ class UnitKnowledge:
             raise NotLookedUp(Hints(purchases=frozenset({purchase_id})))
         return self._unit.purchases[purchase_id]
 
+    def disclose(self, purchase_id: UUID) -> None:
+        """From here on the token counts as seen, whatever becomes of this screen: it cannot be sealed any more."""
+        if purchase_id in self._unit.disclosed:
+            return
+        shop = self._shop
+        self._unit.insert(
+            disclosure, (purchase_id, shop.world.new_id(), "SCREEN", self._inbound.sender, shop.world.now())
+        )
+        self._unit.put("disclosed", purchase_id, True)
+
     def _sale_values(self, row: PurchaseRow) -> Mapping[str, Any]:
         drn = next((meter.drn for meter in self._unit.meters.values() if meter.id == row.meter_id), "")
         made = self._unit.tokens.get(row.id, ())
-        has_tokens = State(row.state) in (State.VENDED, State.DELIVERED)
+        has_tokens = State(row.state) in SOLD
         return self._shop.money(
             drn=drn,
             tokens=tokens.shown(made) if has_tokens else [],

@@ -24,7 +24,7 @@ from config.languages import Catalogue
 from config.settings import UssdSettings
 from gateway import tokens
 from gateway.deeds import Arrival
-from gateway.purchase import State
+from gateway.purchase import ENDS, SOLD, State
 from gateway.ussd.knowledge import Hints, NotLookedUp, UnitKnowledge
 from gateway.vend import Done, Shop
 from gateway.world import uuid7
@@ -35,6 +35,7 @@ CHANNEL: Final = "ussd"
 OPEN: Final = "OPEN"
 ENDED: Final = "ENDED"
 _NOTHING_TYPED: Final = b"\0" * 16
+_UNDONE: Final = ENDS - SOLD  # nothing was bought, or it was taken back
 _RESUMED_FROM: Final = frozenset({"confirm", "again"})
 
 
@@ -148,7 +149,7 @@ class _Step:
 
     def _was_sold(self, purchase_id: UUID) -> bool:
         """Whether a purchase has come to something, or still may."""
-        return State(self._know().purchase(purchase_id).state) not in (State.REFUSED, State.RETURNED)
+        return State(self._know().purchase(purchase_id).state) not in _UNDONE
 
     def _over(self, session: SessionRow | None) -> Outcome:
         """The network says that the session is over. Where the customer stood is kept: she may dial again."""
@@ -234,9 +235,9 @@ class _Step:
         """The last screen of a session that bought, from what has become of the purchase by now."""
         known = self.unit.purchases.get(purchase_id) or self._know().purchase(purchase_id)
         state = State(known.state)
-        if state in (State.VENDED, State.DELIVERED):
+        if state in SOLD:
             return self._sold_page(purchase_id)
-        if state in (State.REFUSED, State.RETURNED):
+        if state in _UNDONE:
             return self._end("ussd_not_bought")
         return self._end("ussd_under_way")
 
@@ -248,6 +249,7 @@ class _Step:
         if made:
             page = self._end("ussd_sold", values)
             if fits(page.text, self._limits()):
+                self._know().disclose(purchase_id)
                 return page
         return self._end("ussd_sold_by_sms", values)
 

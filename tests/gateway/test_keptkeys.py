@@ -19,7 +19,7 @@ from channels.commands import Buy
 from channels.contract import Reply
 from gateway import custody, keptkeys
 from gateway.custody import new_key
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.engineering import FillManagement, MakeManagement, Unmade
 from gateway.keptkeys import KeptModule
 from gateway.metrics import Metrics
@@ -253,7 +253,7 @@ def _destroy_loaded(connection: sa.Connection, module: str) -> None:
     vendingkeys.destroy(connection, _key(module), first=TOM, second=IDA, origin=_by(TOM))
 
 
-class _Outgoing:
+class _Outgoing(Outgoing):
     def __init__(self) -> None:
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
 

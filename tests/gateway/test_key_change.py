@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from channels.commands import Buy
 from channels.contract import Reply
 from config.settings import StsSettings
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import State
 from gateway.tokens import key_from, key_text
@@ -147,7 +147,7 @@ async def test_without_its_present_key_nothing_can_be_changed(tmp_path: Any) -> 
         await counter.check_books()
 
 
-class _Outgoing:
+class _Outgoing(Outgoing):
     def __init__(self) -> None:
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
 

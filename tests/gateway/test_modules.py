@@ -11,7 +11,7 @@ import pytest
 from channels.commands import Buy
 from channels.contract import Reply
 from config.settings import PrismSettings, Secret, Settings
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.modules import ModuleSettingsWrong, load_module, prism_key
 from sts.meter import Meter, Result
@@ -26,7 +26,7 @@ KEYS = [*sample_keys(), *sample_keys(revision=3)]
 DES_KEYS = [record for record in KEYS if record.dkga == 2]
 
 
-class _Outgoing:
+class _Outgoing(Outgoing):
     def __init__(self) -> None:
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from channels.commands import Buy
 from channels.contract import Inbound, Reply
 from gateway.deeds import Continue
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import Event, State
 from gateway.world import uuid7
@@ -29,7 +29,7 @@ from tests.simulation.shop import AMINA, METER, Counter, open_counter, sample_ke
 BRIAN = "254711027158"
 
 
-class _Outgoing:
+class _Outgoing(Outgoing):
     def __init__(self) -> None:
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
 

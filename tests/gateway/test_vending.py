@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from channels.commands import Buy, Help, LastToken, OptOut, RedeemVoucher, SetLanguage, Statement, Unreadable
 from channels.contract import Inbound, NotStored, Reply
 from gateway.deeds import Arrival
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import State
 from gateway.tokens import key_of
@@ -248,7 +248,7 @@ async def test_two_phones_on_one_floats_last_money_pass_exactly_once(database_ur
 # --- a module that must be waited for ---------------------------------------------------------------------------------
 
 
-class _Outgoing:
+class _Outgoing(Outgoing):
     def __init__(self) -> None:
         self.replies: list[Reply] = []
         self._news = asyncio.Event()

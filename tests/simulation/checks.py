@@ -15,6 +15,7 @@ from channels.commands import Buy
 from channels.contract import Inbound, Message
 from channels.wording import render
 from gateway import tokens
+from gateway.deeds import TOMBSTONE
 from gateway.demo import tokens_in
 from gateway.purchase import State
 from ledger.accounts import id_of
@@ -23,6 +24,7 @@ from sts.meter import Meter as Device
 from sts.modules.contract import KeyChangeRequest
 from sts.tables import SAMPLE
 from tests.simulation.loop import START
+from tests.simulation.reversals import ACCEPTED
 from tests.simulation.service import KEYS, Books, Run, catalogue
 
 RECEIPTS: Final = ("sold", "sold_no_token")
@@ -43,6 +45,7 @@ def complaints_of(run: Run, after: Books, records: list[logging.LogRecord]) -> l
         _the_module_hears_the_same,
         _the_same_wish_is_granted_once,
         _nobody_hears_twice_without_cause,
+        _what_was_taken_back_is_nobodys,
     ):
         found.extend(check(run, after))
     found.extend(_the_log_is_quiet(run, records))
@@ -57,7 +60,12 @@ def _acknowledged_texts_have_one_outcome(run: Run, after: Books) -> Iterator[str
             yield f"an acknowledged text is {'stored twice' if requests else 'not stored'}: {reference}"
             continue
         (request,) = requests
-        own = [row for row in after.replies_of[request.id] if row.message != "duplicate_differs"]
+        if request.fingerprint == TOMBSTONE:
+            if request.id in after.purchases or not after.replies_of[request.id]:
+                yield f"a text that came after its reversal was not refused: {reference}"
+            continue
+        silent = ("duplicate_differs",)
+        own = [r for r in after.replies_of[request.id] if r.message not in silent and r.state != "WITHDRAWN"]
         if len(own) != 1:
             yield f"an acknowledged text has {len(own)} outcomes: {reference} {[row.message for row in own]}"
         if request.fingerprint not in {inbound.fingerprint for inbound in run.centre.offered[reference]}:
@@ -76,7 +84,8 @@ def _sales_have_their_tokens(run: Run, after: Books) -> Iterator[str]:
     for purchase in after.purchases.values():
         made = after.tokens[purchase.id]
         is_vended = purchase.state in (State.VENDED, State.DELIVERED)
-        if after.sales[purchase.id] != is_vended:
+        is_sealed = purchase.state == State.SEALED
+        if after.sales[purchase.id] != (is_vended or is_sealed):
             yield f"a purchase that is {purchase.state} has {after.sales[purchase.id]} sales"
         for token in made:
             if token.tid is not None:
@@ -84,7 +93,7 @@ def _sales_have_their_tokens(run: Run, after: Books) -> Iterator[str]:
                 if place in seen:
                     yield f"two tokens with one TID: {place}"
                 seen.add(place)
-        if not is_vended:
+        if not (is_vended or is_sealed):
             if any(token.digits for token in made) and purchase.reason != "KEY_CHANGE_FIRST":
                 yield f"a purchase that is {purchase.state} has tokens"
             continue
@@ -117,7 +126,9 @@ def _replies_arrive_and_copies_are_alike(run: Run, after: Books) -> Iterator[str
             and row.attempts < run.plan.delivery.attempts_max
         ):
             yield f"a reply was given up although nobody had refused it: {row.message}"
-        if row.state not in ("SENT", "DEAD"):
+        if row.state == "WITHDRAWN" and copies:
+            yield f"a reply that was withdrawn arrived: {row.message}"
+        if row.state not in ("SENT", "DEAD", "WITHDRAWN"):
             yield f"a reply is still {row.state}: {row.message}"
         if len(set(copies)) > 1:
             yield f"copies of a reply differ: {row.message}"
@@ -262,12 +273,25 @@ def _nobody_hears_twice_without_cause(run: Run, after: Books) -> Iterator[str]:
             yield f"a reply came {len(copies)} times: {run.centre.replies[reply_id].message.key}"
 
 
+def _what_was_taken_back_is_nobodys(run: Run, after: Books) -> Iterator[str]:
+    """Whoever was told that a purchase is taken back finds it so; and a repeat hears what was said first."""
+    for key, several in run.peers.answers.items():
+        if len({(result.answer, result.reason) for result in several}) > 1:
+            yield f"a repeat of a reversal was answered otherwise: {key} {several}"
+    sold = {row.id for row in after.vended}
+    for original, several in run.peers.by_original.items():
+        requests = after.by_reference.get(original.partition("|")[2], [])
+        if any(result.answer in ACCEPTED for result in several) and any(request.id in sold for request in requests):
+            yield f"a purchase stands that was taken back: {original}"
+
+
 # What may be logged as an error, and when. Anything else is a bug of ours.
 _GIVEN_UP: Final = "a reply was given up"
 _REFUSED: Final = "the security module refused a token"
 _NO_STORE: Final = (
     "a request could not be stored",
     "a purchase could not go on",
+    "a reversal could not be stored",
     "a reply could not be marked; its lease will run out",
     "owed replies could not be claimed",
 )

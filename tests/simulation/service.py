@@ -50,6 +50,7 @@ from sts.modules.software import SoftwareModule
 from tests.simulation.loop import START, Clock, Commit, Database, InlineStore, SimulatedWorld
 from tests.simulation.message_centre import Faults, Line, MessageCentre, Text
 from tests.simulation.module import UnsteadyModule
+from tests.simulation.reversals import Peers, reversals_of
 from tests.simulation.shop import UTILITY, open_counter, sample_keys
 
 HOUR_S: Final = 3600.0
@@ -98,6 +99,7 @@ class Plan:
     sts: StsSettings
     batch_max: int
     queue_max: int
+    reversals: int  # so many times somebody asks for a purchase to be taken back
 
     @property
     def is_faultless(self) -> bool:
@@ -164,6 +166,7 @@ def plan_of(seed: int) -> Plan:
         ),
         batch_max=chance.choice((1, 3, 256)),
         queue_max=chance.choice((2, 6)) if often(0.2) else 1000,
+        reversals=reversals_of(seed),
     )
 
 
@@ -357,6 +360,7 @@ class Run:
             phone for phone in _phones(self.database) if plan.faults != FAULTLESS and self.chance.random() < 0.05
         )
         self.centre = MessageCentre(random.Random(f"centre {plan.seed}"), plan.faults, dead, self.note)
+        self.peers = Peers(plan)
         self.is_calm = False
         self._failing = 0  # so many more commits go wrong
         self._prepare()
@@ -472,6 +476,7 @@ class Run:
         for node in self.nodes:
             loop.call_later(chance.uniform(0.0, 0.05), node.start)
         self._write_texts()
+        self.peers.begin(self)
         busy = sorted({text.at_s for text in self.centre.texts})
         for _ in range(plan.crashes):
             # Most crashes are where something happens.

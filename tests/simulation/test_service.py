@@ -17,15 +17,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
 from channels.contract import Inbound, NotStored, Outcome, Reply, Sent
-from gateway import delivery, tokens
+from gateway import delivery, tokens, undo, vend
 from gateway.deeds import Arrival
+from gateway.delivery import Delivery, Owed
 from gateway.desk import VendingDesk
 from gateway.purchase import Event
+from gateway.reversal import Reverse
 from gateway.vend import Ask, Done, Life, Vending
 from ledger import books, outbox
 from ledger.unit import Unit
@@ -236,6 +239,34 @@ def _grants_the_same_wish_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Vending, "_refuse_second", lambda vending, life: None)
 
 
+def _seals_what_may_have_been_sent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reverse, "_is_unseen", lambda deed, unit, row: True)
+
+
+def _sends_what_it_has_withheld(patch: pytest.MonkeyPatch) -> None:
+    honest = Delivery.withhold
+
+    def withhold(sender: Delivery, request_id: UUID) -> list[Owed]:
+        kept = honest(sender, request_id)
+        sender.send_after_all(kept)
+        return kept
+
+    patch.setattr(Delivery, "withhold", withhold)
+
+
+def _forgets_reversals_that_come_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reverse, "_keep_key", lambda deed, unit: None)
+
+
+def _keeps_the_counters_of_what_it_undoes(patch: pytest.MonkeyPatch) -> None:
+    honest = undo.undo_sale
+
+    def undo_sale(unit: Unit, row: Any, split: Any, *rest: Any) -> None:
+        honest(unit, row, {**split, "account": {**split["account"], "month_units_tenths": 7}}, *rest)
+
+    patch.setattr(vend, "undo_sale", undo_sale)
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """A build that is broken on purpose, what the checks must say of it, and the plans under which that can show."""
@@ -257,6 +288,10 @@ def _repeats(plan: Plan) -> bool:
     return plan.faults.acknowledgement_lost > 0.2 and not plan.database_troubles
 
 
+def _is_reversed(plan: Plan) -> bool:
+    return plan.reversals > 5
+
+
 def _is_watched(plan: Plan) -> bool:
     return plan.nodes > 1 and plan.queue_max > 100 and not plan.database_troubles and not plan.clock_steps
 
@@ -273,6 +308,10 @@ BROKEN: Final = [
     Broken(_claims_replies_that_others_are_sending, "a reply came", _is_watched),
     Broken(_prices_two_sales_of_one_point_at_once, "tenths this month", _waits),
     Broken(_grants_the_same_wish_again, "the same wish was granted twice"),
+    Broken(_seals_what_may_have_been_sent, "a phone was shown a token of no sale", _is_reversed),
+    Broken(_sends_what_it_has_withheld, "a reply that was withdrawn arrived", _is_reversed),
+    Broken(_forgets_reversals_that_come_first, "a purchase stands that was taken back", _is_reversed),
+    Broken(_keeps_the_counters_of_what_it_undoes, "tenths this month", _is_reversed),
 ]
 
 

@@ -86,6 +86,9 @@ class Known(Knowledge):
         values = {"drn": "04012345676", "tokens": TOKENS, "units_tenths": 123_456, "amount_minor": 5_000_000}
         return [SaleInfo(f"R{n}", {**values, "bought_at": f"06-0{n} 11:15"}) for n in (1, 2, 3)]
 
+    def shows(self, receipt: str) -> None:
+        assert receipt in ("R1", "R2", "R3")
+
     def bought(self) -> Mapping[str, Any]:
         return {"drn": "04012345676", "tokens": TOKENS, "amount_minor": 5_000_000}
 

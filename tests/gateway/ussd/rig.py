@@ -10,7 +10,7 @@ from channels.contract import Reply
 from channels.ussd.steps import Kind, Page, Step
 from config import languages
 from config.settings import UssdSettings
-from gateway.desk import VendingDesk
+from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.ussd.desk import UssdDesk
 from sts.modules.contract import SecurityModule
@@ -21,7 +21,7 @@ CODE = "*384*1234#"
 
 
 @dataclass
-class Sent:
+class Sent(Outgoing):
     """What delivery would send."""
 
     replies: list[Reply] = field(default_factory=list)

@@ -15,8 +15,10 @@ from config.settings import UssdSettings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import State
+from gateway.reversal import Answer, Reversal
 from gateway.ussd.desk import UssdDesk
 from ledger import tables, ussd
+from ledger.correction_tables import disclosure
 from ledger.store import open_store
 from ledger.ussd_tables import ussd_session
 from sts.modules.software import SoftwareModule
@@ -221,3 +223,25 @@ async def test_no_pin_and_nothing_typed_is_stored_readable(database_url: str) ->
         rows = await rig.counter.store.read(lambda c: c.execute(sa.select(ussd_session)).all())
         assert "90210778" not in repr(rows)
         assert "90210778" not in repr(phone.step()) and State.VENDED.value not in repr(phone.page)
+
+
+async def test_a_token_on_a_screen_counts_as_seen(database_url: str) -> None:
+    async with open_rig(database_url) as rig:
+        phone = rig.phone()
+        await _to_the_quote(phone)
+        assert await rig.counter.count(disclosure) == 0
+        assert "Token" in (await phone.type("1")).text
+        assert await rig.counter.count(disclosure) == 1
+        result = await rig.desk.reverse(
+            Reversal(
+                original=f"ussd|{phone.step().key}|5",
+                key="ussd|r1",
+                fingerprint=b"r" * 16,
+                channel="ussd",
+                peer="menu",
+                who="test",
+                asked_at=rig.counter.world.now(),
+            )
+        )
+        assert result.answer is Answer.REFUSED
+        assert await _sales(rig) == 1
