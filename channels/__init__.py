@@ -1,6 +1,7 @@
 """Ways in and out, behind one contract.
 
 contract    Inbound, Reply, Channel, Desk: all that the gateway knows of a channel
+counter     a sale at a station's terminal, which has no wire
 commands    the words of customers, as commands
 wording     messages and refusals, in words
 sms         SMS over any number of SMPP links

@@ -12,12 +12,17 @@ account_paid    account amount_minor receipt balance_minor [debt_minor fixed_min
 in_progress     drn amount_minor
 statement       balance_minor [debt_minor] [debts: [{"kind", "outstanding_minor"}]]
 help            [short_code]
+counter_head    utility station operator sold_at
+counter_paid    [cash_minor card_minor cheque_minor]
+counter_in_progress  reference [drn amount_minor]
+counter_copy
 opted_out  opted_in  language_set
 
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
 meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_max max_minor,
 funds_short balance_minor amount_minor,
-station_credit_spent [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
+station_credit_spent [available_minor], station_blocked [station], shift_needed [operator],
+seller_limit [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
 no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
 module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.

@@ -156,6 +156,19 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CounterSettings:
+    """Sales at a station's terminal, and the cash that is counted there.
+
+    `denominations` are notes and coins in currency units, separated by blanks; empty: any.
+    """
+
+    wait_s: Seconds = 30.0
+    denominations: Annotated[
+        str, Text(0, 400, r"(\d+(\.\d+)?( \d+(\.\d+)?)*)?", 'amounts separated by blanks, as in "1000 500 0.50"')
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StsSettings:
     """Meter tokens: where the vending keys are, and how far token identifiers may run ahead of the clock.
 
@@ -336,6 +349,7 @@ class Settings:
     purchase: PurchaseSettings = field(default_factory=PurchaseSettings)
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    counter: CounterSettings = field(default_factory=CounterSettings)
     sts: StsSettings = field(default_factory=StsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -19,6 +19,8 @@ metertools, meterlifetools     `prepaid meters`
 customertools, pointtools, debttools, recordtools     `prepaid customers`, `points`, `debts`
 cases, pricetools     worked cases without a database: `prepaid price`
 preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
+till, selltools     `prepaid sell`: a terminal at a station's counter
+stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
 moduletools     `prepaid modules`, `prepaid simulate`
 isotools        `prepaid iso`: banks' dialects and messages
 engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`

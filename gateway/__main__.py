@@ -22,6 +22,7 @@ from gateway import (
     correctiontools,
     customertools,
     debttools,
+    deposittools,
     isotools,
     keytools,
     logs,
@@ -30,6 +31,9 @@ from gateway import (
     moduletools,
     pointtools,
     pricetools,
+    selltools,
+    shifttools,
+    stationtools,
     tarifftools,
     tokentools,
     ussdtools,
@@ -138,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
     correctiontools.add_commands(commands)
+    selltools.add_commands(commands)
+    stationtools.add_commands(commands)
+    deposittools.add_commands(commands)
+    shifttools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

@@ -29,11 +29,11 @@ from ledger.store import is_sqlite
 _FAULTS_TOLD: Final = 50
 # Who may change records that are there. What is not named here is never changed by a file.
 _MAY_CHANGE: Final = {
-    "customers": (Role.SUPERVISOR, Role.SUPPORT),
-    "points": (Role.SUPERVISOR, Role.ENGINEER),
+    "customers": (Role.SUPPORT, Role.SUPERVISOR),
+    "points": (Role.SUPPORT, Role.SUPERVISOR),
     "meters": (Role.ENGINEER,),
-    "stations": (Role.FINANCE,),
-    "debts": (Role.FINANCE,),
+    "stations": (Role.FINANCE, Role.ADMIN),
+    "debts": (Role.FINANCE, Role.SUPERVISOR),
 }
 
 
@@ -73,6 +73,8 @@ def _import(session: Session) -> int:
     is_update = getattr(options, "update", False)
     if is_update and options.as_login is None:
         raise Unusable("--update: say who changes the records, with --as")
+    if is_update and not options.reason.strip():
+        raise Unusable("--update: say why, with --reason")
 
     async def work(books: Books) -> int:
         if is_update:

@@ -187,7 +187,7 @@ class Approve:
             sale = sold = pricing.price(
                 tariff, account, case.amount_minor, local, fee_minor=0, debt_cap_percent=shop.debt_cap_percent
             )
-            life.split, life.after = split_json(sale, 0, ""), after_json(sale.after)
+            life.split, life.after = split_json(sale, None), after_json(sale.after)
         else:
             sold = given
             life.split = {**_nothing(account), "units_tenths": given.units_tenths, "given_minor": case.amount_minor}

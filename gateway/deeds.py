@@ -21,12 +21,13 @@ from channels.commands import (
     Unreadable,
 )
 from channels.contract import Inbound, Message, Reply
+from channels.counter import CounterSale
 from gateway import keyuse, tokens
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
-from ledger import tables
+from ledger import selling, tables
 from ledger.batch import SET_LANGUAGE, SET_NOTICES
 from ledger.correction_tables import disclosure
 from ledger.reasons import Reason, Refusal
@@ -51,6 +52,10 @@ class Arrival:
         """The natural key of the request, for ever."""
         return f"{self.inbound.channel}|{self.inbound.reference}"
 
+    @property
+    def _day(self) -> str:
+        return f"{self.shop.local(self.inbound.received_at):%Y-%m-%d}"
+
     def need(self, need: Need) -> None:
         command, sender = self.inbound.command, self.inbound.sender
         need.requests.append(self.idem_key)
@@ -60,6 +65,8 @@ class Arrival:
                 need.saved_meters_of.append(sender)
             else:
                 need.meters.append(command.drn)
+        if isinstance(command, CounterSale):
+            need.sellers.append((command.login, self._day))
         if isinstance(command, Buy):
             window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
             since = uuid7(int((self.inbound.received_at - window).timestamp() * 1000), 0, 0)
@@ -144,6 +151,8 @@ class Arrival:
     ) -> None:
         meter = meter_of(unit, phone, buy.drn)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
+        if isinstance(buy, CounterSale):
+            selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
         Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:

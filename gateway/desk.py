@@ -141,6 +141,10 @@ class VendingDesk:
             future.add_done_callback(lambda _: self._ends.pop(purchase_id, None))
         return future
 
+    def go_on(self, purchase_id: UUID) -> None:
+        """Look again at one purchase that waits, unless a task here is at it already."""
+        self._start(purchase_id, self._go_on(Continue(self._shop, purchase_id)))
+
     async def close(self) -> None:
         """Stop asking modules; what is unfinished is stored and taken up at the next start."""
         tasks = list(self._going_on.values())

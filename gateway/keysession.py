@@ -31,6 +31,7 @@ from ledger.changes import ChangeRefused
 from ledger.corrections import CorrectionRefused
 from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
+from ledger.stations import StationRefused
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
 from ledger.vendingkeys import CustodyRefused, KeyId
 from sts.errors import StsError
@@ -66,24 +67,49 @@ class Group:
     ) -> argparse.ArgumentParser:
         """A sub-command; `people` sign in, `needed` says whether the first has to."""
         parser: argparse.ArgumentParser = self._what.add_parser(name, help=about, description=about)
-        if configured:
-            parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings, a TOML file")
-        for option, which in (("as", "who does it"), ("with", "the second person"))[:people]:
-            parser.add_argument(
-                f"--{option}",
-                dest=f"{option}_login",
-                metavar="LOGIN",
-                required=needed and option == "as",
-                help=f"{which}: an operator, whose password is asked for",
-            )
-            password = "--password-file" if option == "as" else "--with-password-file"
-            parser.add_argument(
-                password, dest=f"{option}_password", type=Path, metavar="FILE", help=f"the password of --{option}"
-            )
-        if people:
-            parser.add_argument("--reason", default="", metavar="TEXT", help="why; it goes into the audit log")
-        parser.set_defaults(run=_answering(f"{self._name} {name}", work, self._world))
+        _complete(parser, f"{self._name} {name}", work, self._world, configured, people, needed)
         return parser
+
+
+def command(
+    subparsers: Any, name: str, work: Command, about: str, world: World, *, people: int
+) -> argparse.ArgumentParser:
+    """A command without sub-commands, at which people sign in as at those of a group."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=about)
+    _complete(parser, name, work, world, True, people, True)
+    return parser
+
+
+def _complete(
+    parser: argparse.ArgumentParser,
+    name: str,
+    work: Command,
+    world: World,
+    configured: bool,
+    people: int,
+    needed: bool,
+) -> None:
+    if configured:
+        parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings, a TOML file")
+    for option, which in (("as", "who does it"), ("with", "the second person"))[:people]:
+        parser.add_argument(
+            f"--{option}",
+            dest=f"{option}_login",
+            metavar="LOGIN",
+            required=needed and option == "as",
+            help=f"{which}: an operator, whose password is asked for",
+        )
+        password = "--password-file" if option == "as" else "--with-password-file"
+        parser.add_argument(
+            password, dest=f"{option}_password", type=Path, metavar="FILE", help=f"the password of --{option}"
+        )
+    if people:
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why; it goes into the audit log")
+    parser.set_defaults(run=_answering(name, work, world))
+
+
+# The rules say no: a sentence, and exit code 1.
+_REFUSED = (OperatorRefused, CustodyRefused, ChangeRefused, CorrectionRefused, StationRefused, ChainBroken)
 
 
 def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Namespace], int]:
@@ -92,7 +118,14 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     def run(options: argparse.Namespace) -> int:
         try:
             return work(Session(options, name, world))
-        except (OperatorRefused, CustodyRefused, ChangeRefused, CorrectionRefused, ChainBroken) as error:
+        except (
+            OperatorRefused,
+            CustodyRefused,
+            ChangeRefused,
+            CorrectionRefused,
+            StationRefused,
+            ChainBroken,
+        ) as error:
             sys.stderr.write(f"prepaid {name}: {error}\n")
             return NO
         except (Unusable, StsError, SettingsFaults, DatabaseVersion) as error:
@@ -240,7 +273,7 @@ class Session:
             )
             try:
                 return await work(Books(store, first, second, origin))
-            except (OperatorRefused, CustodyRefused, ChangeRefused, KeyFileRefused) as refusal:
+            except (OperatorRefused, CustodyRefused, ChangeRefused, StationRefused, KeyFileRefused) as refusal:
                 if first is not None:
                     fault = refusal.kind if isinstance(refusal, KeyFileRefused) else refusal.fault
                     about = self.subject or " ".join(listed(getattr(self.options, "key", None)) or [self._deed])

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
+from config.settings import Settings
 from gateway import custody, modulewatch
 from gateway.keeper import Books, Keeper
 from gateway.metrics import Metrics
@@ -33,6 +34,13 @@ def books_now(connection: Any) -> Books:
     """What the books say of all keys. The stamp first: rows that are newer than it do no harm, older ones would."""
     stamp = vendingkeys.stamp(connection)
     return Books(stamp, tuple(vendingkeys.report(connection)))
+
+
+async def kept_module(settings: Settings, store: Store) -> SecurityModule:
+    """The settings' modules with the keys that the books allow, which every batch of this store tells them anew."""
+    keeper = Keeper(settings, await store.read(books_now))
+    store.tell_keys(keeper.allow)
+    return keeper.module
 
 
 class KeyWatch:

@@ -134,6 +134,8 @@ def _price(
     zone: ZoneInfo,
 ) -> None:
     split = json.loads(sold.sale)
+    if split.get("given_minor"):
+        return  # energy given by a correction has no price, and moves no counter
     account.units_tenths += split["units_tenths"]
     if "account" not in split:
         found.left_out += 1

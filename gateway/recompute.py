@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
 from gateway.sale import priced_from
-from ledger import entries
+from ledger import commissions, entries
 from ledger.byhand import Reckoned, reckon
 from ledger.money import plain
 from ledger.pricing import Tariff, commission
@@ -40,6 +40,8 @@ def recompute(sold: InBooks, tariff: Tariff, at_local: datetime) -> Recomputed:
         why = f" ({sold.reason})" if sold.reason else ""
         raise NotRecomputed(f"receipt {sold.receipt}: the purchase is {sold.state}{why}: nothing was sold")
     split = json.loads(sold.sale)
+    if split.get("given_minor"):
+        raise NotRecomputed(f"receipt {sold.receipt}: energy given by a correction, for which no price was reckoned")
     if "account" not in split:
         raise NotRecomputed(f"receipt {sold.receipt}: sold by a version that did not keep the account before a sale")
     account, cap = priced_from(split["account"])
@@ -53,7 +55,7 @@ def recompute(sold: InBooks, tariff: Tariff, at_local: datetime) -> Recomputed:
     _held_against_split(compare, reckoned, split, account.carry_minor)
     compare.text("tariff version", sold.tariff_version or "none", reckoned.tariff_version)
     compare.units("units of the purchase", sold.units_tenths or 0, reckoned.units_tenths)
-    earned = compare.lines_of_commission(sold, split)
+    earned = compare.lines_of_commission(sold, split, at_local.date())
     _held_against_tokens(compare, sold, reckoned)
     _held_against_postings(compare, sold, reckoned, split, account.carry_minor, earned)
     return Recomputed((*reckoned.lines, *compare.lines), tuple(compare.differences))
@@ -77,8 +79,20 @@ class _Compare:
     def units(self, what: str, books_tenths: int, reckoned_tenths: int) -> None:
         self.text(what, f"{plain(books_tenths, 1)} kWh", f"{plain(reckoned_tenths, 1)} kWh")
 
-    def lines_of_commission(self, sold: InBooks, split: Mapping[str, Any]) -> int:
-        """The commission reckoned again, where the percent was kept; else as it is in the sale."""
+    def lines_of_commission(self, sold: InBooks, split: Mapping[str, Any], day: date) -> int:
+        """The commission reckoned again, where its percent or scheme was kept; else as it is in the sale."""
+        if "commission_rules" in split:
+            earned = commissions.earned_minor(
+                split["commission_rules"],
+                None,
+                day,
+                amount_minor=sold.amount_minor,
+                units_tenths=split["units_tenths"],
+                debts_minor=sum(split["debts_minor"].values()),
+            )
+            self.lines.append(f"commission of {split['station_code']} by its scheme: {plain(earned, self._digits)}")
+            self.money("commission", split["commission_minor"], earned)
+            return earned
         if "commission_percent" not in split:
             return int(split["commission_minor"])
         percent = Fraction(split["commission_percent"])

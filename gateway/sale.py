@@ -131,8 +131,8 @@ def priced_from(kept: Mapping[str, Any]) -> tuple[pricing.Account, Fraction]:
     return account, Fraction(kept.get("debt_cap_percent", 0))
 
 
-def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> dict[str, Any]:
-    """A sale as JSON: everything that its postings, its reply and its records are made from."""
+def split_json(sale: pricing.Sale, station_code: str | None) -> dict[str, Any]:
+    """A sale as JSON: everything that its postings, its reply and its records are made from; commission still 0."""
     return {
         "tariff_version": sale.tariff_version,
         "energy_net_minor": sale.energy_net_minor,
@@ -148,6 +148,6 @@ def split_json(sale: pricing.Sale, commission_minor: int, station_code: str) -> 
         "units_tenths": sale.units_tenths,
         "units_exact": f"{sale.units_ratio[0]}/{sale.units_ratio[1]}",
         "free_units_tenths": sale.free_units_tenths,
-        "commission_minor": commission_minor,
-        "station_code": station_code,
+        "commission_minor": 0,
+        "station_code": station_code or "",
     }

@@ -24,10 +24,10 @@ from config.settings import Settings
 from gateway import keyuse, tokens
 from gateway.keyuse import Asked
 from gateway.purchase import UNDONE, Effect, Event, State, Step, step
-from gateway.sale import account_of, after_json, fraction, priced_from_json, receipt_of, split_json
+from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
 from gateway.undo import take_back_key_change, undo_json, undo_sale
 from gateway.world import World
-from ledger import books, entries, pricing, tables
+from ledger import books, entries, pricing, selling, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.meterlife import Status
 from ledger.reasons import Reason, Refusal
@@ -197,7 +197,7 @@ class Vending:
             if self.now >= row.expires_at:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
             self._refuse_second(life)
-            account, station = self._payer(unit.phones.get(row.sender), meter, row.amount_minor)
+            account, station = self._payer(unit.phones.get(row.sender), meter, row)
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
@@ -211,6 +211,7 @@ class Vending:
                 debt_cap_percent=self.shop.debt_cap_percent,
             )
             self._require_money(account, station, row.amount_minor)
+            selling.require_seller(unit, row.id, row.channel, row.amount_minor)
             life.tokens, life.meter = tokens.inputs(self._minting(), row.id, meter, sale)
         except Refusal as refusal:
             life.refusal = refusal
@@ -218,11 +219,14 @@ class Vending:
         except tokens.KeyChangeFirst as first:
             self._give_key_change(life, first)
             return Event.DECLINED
-        earned = pricing.commission(row.amount_minor, fraction(station.commission_percent or "0")) if station else 0
-        life.split = split_json(sale, earned, (station.station_code or "") if station else "")
-        life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
-        if earned and station is not None:
+        life.split = split_json(sale, station.station_code if station else None)
+        day = self.shop.local(row.accepted_at).date()
+        life.split["commission_minor"] = selling.commission(station, day, row.amount_minor, life.split)
+        if station is not None and station.commission_rules is not None:
+            life.split["commission_rules"] = station.commission_rules
+        elif station is not None and life.split["commission_minor"]:
             life.split["commission_percent"] = station.commission_percent
+        life.split["account"] = priced_from_json(account_before, self.shop.debt_cap_percent)
         life.split["undo"] = undo_json(point, unit.meters[meter.drn])
         life.after = after_json(sale.after)
         row.payer_id = account
@@ -259,16 +263,15 @@ class Vending:
                 again=len(same) + 1,
             )
 
-    def _payer(self, phone: Phone | None, meter: Meter, amount_minor: int) -> tuple[UUID, Phone | None]:
+    def _payer(self, phone: Phone | None, meter: Meter, row: PurchaseRow) -> tuple[UUID, Phone | None]:
         """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""
         if phone is not None and phone.wallet_id is not None:
-            enough = self.unit.balances[phone.wallet_id].available_minor >= amount_minor
+            enough = self.unit.balances[phone.wallet_id].available_minor >= row.amount_minor
             if enough or phone.station_account_id is None:
                 return phone.wallet_id, None
         if phone is None or phone.station_account_id is None:
             raise Refusal(Reason.PAYER_UNKNOWN)
-        if meter.supply_group not in (phone.supply_groups or "").split():
-            raise Refusal(Reason.NOT_PERMITTED, drn=meter.drn)
+        selling.require_station(phone, row.channel, meter)
         return phone.station_account_id, phone
 
     def _require_money(self, account: UUID, station: Phone | None, amount_minor: int) -> None:
@@ -310,11 +313,15 @@ class Vending:
             if self._is_at_once(life):
                 books.require(self.unit, row.payer_id, row.amount_minor)
             else:
-                books.reserve(self.unit, row.id, row.payer_id, row.amount_minor, row.expires_at)
+                self._hold(row, row.payer_id)
         except books.Overdrawn:
             life.refusal = Refusal(Reason.FUNDS_SHORT, balance_minor=0, amount_minor=row.amount_minor)
             return Event.DECLINED
         return Event.PAID
+
+    def _hold(self, row: PurchaseRow, payer_id: UUID) -> None:
+        books.reserve(self.unit, row.id, payer_id, row.amount_minor, row.expires_at)
+        selling.count(self.unit, row.id, row.channel)
 
     def _is_at_once(self, life: Life) -> bool:
         return self.shop.module.answers_at_once or not life.tokens
@@ -335,7 +342,7 @@ class Vending:
         except ModuleSilent:
             # It answers at once as a rule, and now it does not: hold the money after all, and wait.
             assert life.row.payer_id is not None
-            books.reserve(self.unit, life.row.id, life.row.payer_id, life.row.amount_minor, life.row.expires_at)
+            self._hold(life.row, life.row.payer_id)
             self._ask_later(life)
             return None
         except StsError as error:
@@ -364,7 +371,8 @@ class Vending:
         """Money, counters, debts and the reply, in the transaction that stores the token."""
         unit, row, split = self.unit, life.row, life.split
         assert row.payer_id is not None and row.tariff_code is not None
-        books.release(unit, row.id, "POSTED")
+        if not books.release(unit, row.id, "POSTED"):
+            selling.count(unit, row.id, row.channel)
         if life.tokens_are_stored:
             for token in life.tokens:
                 unit.update(FILL_TOKEN, (row.id, token.seq, token.digits, token.module))
@@ -441,7 +449,8 @@ class Vending:
 
     def _give_back(self, life: Life) -> Event:
         """Void what was held. Nothing was held if the module answered at once; then there is nothing to give."""
-        books.release(self.unit, life.row.id, "VOIDED")
+        if books.release(self.unit, life.row.id, "VOIDED"):
+            selling.count(self.unit, life.row.id, life.row.channel, -1)
         point = self.unit.points.get(life.row.service_point_id)
         if point is not None and point.vending == life.row.id:
             self.unit.put("points", point.id, replace(point, vending=None))

@@ -10,6 +10,9 @@ tables, bulk_tables, schema, migrations   all SQL tables; their version and hist
 unit                  one batch in memory: what was read, what will be written
 batch, sql            its statements, set by set, for both databases
 books                 reserve, post, release, reverse: the only writer of entries
+direct                a deed of money inside an operator's transaction
+stations, commissions, deposits, shifts   stations and agents, what they earn, pay in and count
+selling, counter, counter_sales   what a sale is held to; counter sales in a batch, and as stored
 outbox, purchases     replies owed; purchases that wait
 records, openings     rows that may be there already, accounts of the chart; balances brought along
 bulk, sets            records set by set, a page at a time; statements on sets of rows

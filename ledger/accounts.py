@@ -51,6 +51,7 @@ CHART: Final[dict[str, Kind]] = {
     "given":      Kind(Side.CREDIT, False, "energy given in corrections, at its price: no sale, no tax"),
     "expense":    Kind(Side.DEBIT,  False, "cost of commissions, and of debts written off"),
     "charged":    Kind(Side.CREDIT, False, "the other side of debts: fees, fines, old bills, units in advance"),
+    "overshort":  Kind(Side.DEBIT,  False, "cash that shifts counted too little of, or too much"),
     "opening":    Kind(Side.CREDIT, False, "the other side of balances brought in at the start"),
 }
 # fmt: on

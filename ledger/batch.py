@@ -15,8 +15,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import correction_tables, tables, ussd_tables
+from ledger import correction_tables, counter, tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
+from ledger.stations_tables import commission_scheme
 from ledger.unit import (
     Balance,
     CorrectionState,
@@ -102,11 +103,11 @@ READ_REQUESTS = Read(
     {"r": tables.request}, "r.idem_key r.id r.fingerprint", "FROM request r WHERE r.idem_key {in0:text}"
 )
 READ_PHONES = Read(
-    {"f": tables.phone, "c": tables.customer, "n": tables.station},
+    {"f": tables.phone, "c": tables.customer, "n": tables.station, "k": commission_scheme},
     "f.msisdn f.language f.notices_stopped_at f.customer_id c.language c.wallet_id"
-    " f.station_id n.code n.account_id n.commission_percent n.supply_groups",
+    " f.station_id n.code n.account_id n.commission_percent n.supply_groups n.state n.channels k.rules",
     "FROM phone f LEFT JOIN customer c ON c.id = f.customer_id LEFT JOIN station n ON n.id = f.station_id "
-    "WHERE f.msisdn {in0:text}",
+    "LEFT JOIN commission_scheme k ON k.code = n.commission_scheme WHERE f.msisdn {in0:text}",
 )
 READ_BALANCES = Read(
     {"b": tables.limited_balance},
@@ -199,6 +200,7 @@ INSERTS = {
         correction_tables.disclosure,
         correction_tables.correction_state,
         correction_tables.account_payment,
+        counter.COUNTER_SALE,
     )
 }
 
@@ -384,6 +386,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     msisdns = _unique([*need.phones, *(purchase.sender for purchase in unit.purchases.values())])
     if msisdns:
         unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
+    yield from counter.fill(unit, need)
     if need.last_sales_of:
         for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
             last = PurchaseRow(*purchase)
@@ -483,6 +486,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
         if (limit := unit.key_limits[name]) != read
     ]:
         yield COUNT_KEY, sorted(counted)
+    yield from counter.writes(unit)
     moved = [
         (account, balance.posted_minor - read.posted_minor, balance.pending_minor - read.pending_minor)
         for account, read in unit.balances_read.items()

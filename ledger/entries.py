@@ -85,6 +85,21 @@ def account_payment(
     )
 
 
+def deposit(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Money that a station paid into the bank: into its float, or off what it owes."""
+    return balanced([(id_of("clearing:bank"), -amount_minor), (account, amount_minor)])
+
+
+def commission_paid(commission: UUID, account: UUID, amount_minor: int) -> tuple[Posting, ...]:
+    """Commission that was owed to a station: into its float, or off what it owes."""
+    return balanced([(commission, -amount_minor), (account, amount_minor)])
+
+
+def cash_difference(account: UUID, overshort: UUID, difference_minor: int) -> tuple[Posting, ...]:
+    """What a shift had too much (positive) or too little of: the station holds more, or less, than its sales say."""
+    return balanced([(account, -difference_minor), (overshort, difference_minor)])
+
+
 def debt_charged(kind: str, amount_minor: int) -> tuple[Posting, ...]:
     """A debt that a customer gets; tax, where there is any, was accounted for when it was invoiced."""
     return balanced([(id_of("receivable:arrears"), -amount_minor), (id_of(f"charged:{kind.lower()}"), amount_minor)])

@@ -213,6 +213,10 @@ class Store:
         self._known = _Known(observer)
         self._closed = False
 
+    def tell_keys(self, told: Callable[[Sequence[KeyUse], int], None]) -> None:
+        """From now on `told` hears what the books say of vending keys, in each batch that finds it changed."""
+        self._observer.keys = told
+
     @property
     def waiting(self) -> int:
         """How many deeds wait for a batch."""

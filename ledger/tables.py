@@ -31,8 +31,14 @@ station = table(
     text_("kind"),  # COUNTER, AGENT, OFFLINE, BANK
     text_("funding"),  # PREPAID: sells from a deposit; CREDIT: sells up to a limit and owes
     id_("account_id", sa.ForeignKey("account.id"), nullable=False),
-    text_("commission_percent"),  # decimal
+    text_("commission_percent"),  # decimal; what counts where there is no scheme
     text_("supply_groups"),  # the codes it may sell for, separated by blanks
+    text_("state", server_default="ACTIVE"),  # ACTIVE, BLOCKED
+    text_("channels", server_default=""),  # those it may sell by, separated by blanks; empty: any
+    text_("commission_scheme", nullable=True),  # a code of commission_scheme
+    text_("language", nullable=True),  # of its receipts; empty: the utility's
+    sa.Column("shift_required", sa.Boolean(), nullable=False, server_default=sa.false()),
+    sa.Column("blind_count", sa.Boolean(), nullable=False, server_default=sa.false()),
 )
 
 phone = table(

@@ -37,6 +37,11 @@ def _is_credit(code: str) -> bool:
     return code[0] != "(" and kind_of(code).side is Side.CREDIT
 
 
+# A counter sale counts for its shift and its day once its money is held or taken.
+_COUNTED = """
+    (EXISTS (SELECT 1 FROM txn t WHERE t.id = c.purchase_id AND t.kind = 'sale') OR
+     EXISTS (SELECT 1 FROM hold h WHERE h.purchase_id = c.purchase_id AND h.state = 'PENDING'))"""
+
 # Each gives rows only where something is wrong (ledger rules I1 to I5).
 _INVARIANTS: dict[str, str] = {
     "a transaction's postings do not sum to zero": """
@@ -132,6 +137,44 @@ _INVARIANTS: dict[str, str] = {
     "a service point waits for a purchase that has ended": """
         SELECT s.id FROM service_point s JOIN purchase p ON p.id = s.vending
         WHERE p.state NOT IN ('VENDING', 'CANCELLING', 'RETURNING')""",
+    "a shift's totals are not those of its sales": f"""
+        SELECT id FROM (SELECT id, sold_count AS n, sold_cash_minor AS cash, sold_card_minor AS card,
+        sold_cheque_minor AS cheque FROM shift UNION ALL SELECT c.shift_id, -1, -c.cash_minor, -c.card_minor,
+        -c.cheque_minor FROM counter_sale c WHERE c.shift_id IS NOT NULL AND {_COUNTED}) x GROUP BY id
+        HAVING sum(n) <> 0 OR sum(cash) <> 0 OR sum(card) <> 0 OR sum(cheque) <> 0""",
+    "an operator's day is not the sum of its sales": f"""
+        SELECT login, day FROM (SELECT login, day, sold_count AS n, sold_minor AS sold FROM seller_day UNION ALL
+        SELECT c.login, c.day, -1, -c.cash_minor - c.card_minor - c.cheque_minor FROM counter_sale c
+        WHERE {_COUNTED}) x GROUP BY login, day HAVING sum(n) <> 0 OR sum(sold) <> 0""",
+    "a counter sale's tenders are not its amount": """
+        SELECT c.purchase_id FROM counter_sale c LEFT JOIN purchase p ON p.id = c.purchase_id
+        WHERE coalesce(p.amount_minor, 0) <> c.cash_minor + c.card_minor + c.cheque_minor""",
+    "a deposit is not posted as its state says": """
+        SELECT d.id FROM deposit d JOIN station s ON s.id = d.station_id
+        LEFT JOIN posting p ON p.txn_id = d.txn_id AND p.account_id = s.account_id
+        WHERE coalesce(p.amount_minor, 0) <>
+        CASE WHEN d.state IN ('APPROVED', 'REVERSED') THEN d.amount_minor ELSE 0 END""",
+    "a reversed deposit has not its reversal": """
+        SELECT d.id FROM deposit d LEFT JOIN txn t ON t.id = d.reversal_id AND t.reverses = d.txn_id
+        WHERE (d.state = 'REVERSED') <> (t.id IS NOT NULL)""",
+    "a deposit was posted that nobody entered": """
+        SELECT id FROM txn WHERE kind = 'deposit' AND NOT EXISTS (SELECT 1 FROM deposit d WHERE d.txn_id = txn.id)""",
+    "a shift's difference is not posted as its state says": """
+        SELECT h.id FROM shift h JOIN station s ON s.id = h.station_id
+        LEFT JOIN posting p ON p.txn_id = h.txn_id AND p.account_id = s.account_id
+        WHERE coalesce(p.amount_minor, 0) <> CASE WHEN h.state = 'ACKNOWLEDGED' AND s.funding = 'CREDIT'
+        THEN h.sold_minor - h.counted_cash_minor - h.counted_card_minor - h.counted_cheque_minor ELSE 0 END""",
+    "a shift's counted cash is not what was counted of each denomination": """
+        SELECT id FROM (SELECT id, counted_cash_minor + float_minor AS cash FROM shift WHERE state <> 'OPEN' UNION ALL
+        SELECT shift_id, -denomination_minor * pieces FROM shift_count) x GROUP BY id HAVING sum(cash) <> 0""",
+    "a banking batch is not the sum of its shifts": """
+        SELECT id FROM (SELECT id, amount_minor AS amount FROM banking_batch WHERE state <> 'OPEN' UNION ALL
+        SELECT h.batch_id, -h.counted_cash_minor - h.counted_cheque_minor FROM shift h
+        JOIN banking_batch b ON b.id = h.batch_id WHERE b.state <> 'OPEN') x GROUP BY id HAVING sum(amount) <> 0""",
+    "a banking batch and its deposit disagree": """
+        SELECT b.id FROM banking_batch b LEFT JOIN deposit d ON d.id = b.deposit_id
+        WHERE coalesce(d.state, '') <> CASE b.state WHEN 'BANKED' THEN 'ENTERED' WHEN 'CONFIRMED' THEN 'APPROVED'
+        ELSE '' END OR coalesce(d.amount_minor, 0) <> coalesce(b.amount_minor, 0)""",
 }
 
 

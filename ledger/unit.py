@@ -43,11 +43,15 @@ class Need:
     undone: list[UUID] = field(default_factory=list)  # purchases that may be undone: all that bears on it
     originals: list[str] = field(default_factory=list)  # idempotency keys of requests to be reversed: as `undone`
     reversals: list[str] = field(default_factory=list)  # idempotency keys of reversals, with what they were answered
+    sellers: list[tuple[str, str]] = field(default_factory=list)  # operators at a counter: login, local day
 
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A phone and who pays for what it asks: its customer's wallet or its station's account."""
+    """A phone and who pays for what it asks: its customer's wallet or its station's account.
+
+    An operator at a counter stands among the phones too, by "login@station", with the station as payer.
+    """
 
     msisdn: str
     language: str | None
@@ -60,6 +64,60 @@ class Phone:
     station_account_id: UUID | None
     commission_percent: str | None
     supply_groups: str | None
+    station_state: str | None = None
+    station_channels: str | None = None
+    commission_rules: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """What holds for an operator at a counter beside the station's own rules. None: no limit of this kind."""
+
+    login: str
+    is_disabled: bool
+    shift_required: bool
+    per_sale_minor: int | None
+    per_shift_minor: int | None
+    per_day_minor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """An operator's open shift, with what its sales have come to so far, by tender."""
+
+    id: UUID
+    login: str
+    station_id: UUID
+    sold_count: int
+    sold_minor: int
+    sold_cash_minor: int
+    sold_card_minor: int
+    sold_cheque_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class SellerDay:
+    """What an operator has sold on one local day."""
+
+    login: str
+    day: str
+    sold_count: int
+    sold_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSale:
+    """A purchase that was asked for at a counter: by whom, in which shift, and what the customer gave."""
+
+    purchase_id: UUID
+    login: str
+    station: str
+    shift_id: UUID | None
+    seq: int
+    day: str
+    cash_minor: int
+    card_minor: int
+    cheque_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +409,11 @@ class Unit:
         self.disclosed: dict[UUID, bool] = {}  # purchases whose token was shown other than in its own reply
         self.corrections: dict[UUID, tuple[CorrectionState, ...]] = {}  # by purchase
         self.answers: dict[UUID, ReversalRow] = {}  # of reversals, by their own request
+        self.sellers: dict[str, Seller] = {}  # by login
+        self.shifts: dict[str, Shift] = {}  # those that are open, by login
+        self.seller_days: dict[tuple[str, str], SellerDay] = {}
+        self.seller_days_read: frozenset[tuple[str, str]] = frozenset()
+        self.counter_sales: dict[UUID, CounterSale] = {}  # by purchase
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}

@@ -51,7 +51,8 @@ already; one whose account, meter or station has gone meanwhile is told as a fau
   that file and import it; these two columns are passed over. Of a line without end the beginning is there.
 - Loading again changes nothing: it says how many records were there and which of them differ. `--update` changes
   those (customers, points, meters, stations, debts): somebody signs in, and each changed record has its row in the
-  audit log, in the transaction that changes it. Sums, owners and a station's funding are never changed by a file.
+  audit log, in the transaction that changes it. What has duties of its own is never changed by a file, only told: sums,
+  owners, statuses of customers and meters, where a meter hangs, tariffs, free units, credit limits and commissions.
 - An import that stores something has one row in the audit log, `records.import`, with the file's name and SHA-256.
 - An export is what an import reads, of the records as they are now; no secret is in it. Names and numbers of people
   are: the file is for its owner only.

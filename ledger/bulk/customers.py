@@ -21,7 +21,8 @@ class Customers(TableKind):
     columns = {"account_no": "account_no", "name": "name", "category": "category", "language": "language",
                "status": "status"}  # fmt: skip
     fields = ("name", "category", "language", "status")
-    fixed = frozenset()
+    # Closing a customer settles money first (`prepaid customers`).
+    fixed = frozenset({"status"})
     deed = "customer.update"
 
     def subject(self, key: str) -> str:

@@ -82,6 +82,9 @@ class Kind:
         """How the audit log and reports call one."""
         return key
 
+    def lock(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+        """Keep others from changing those with these keys until the end of the transaction, before an update."""
+
     def stored(self, connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
         """Those of the database with the keys of these, by key."""
         raise NotImplementedError
@@ -154,6 +157,12 @@ class TableKind(Kind):
     @property
     def _key_column(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.columns[self.key_field]]
+
+    def lock(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+        # In the order of ids, as sales lock. SQLite, which has one writer, is asked without FOR UPDATE.
+        t = self.table
+        wanted = sa.select(self._key_column).order_by(*t.primary_key.columns).with_for_update()
+        sets.by_key(connection, wanted, self._key_column, [self.key(record) for record in records])
 
     def stored(self, connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
         rows = sets.by_key(connection, self._select(), self._key_column, [self.key(record) for record in records])

@@ -32,7 +32,8 @@ class Meters(TableKind):
     }  # fmt: skip
     # What engineers ask of a key (next_key) has a life of its own.
     fields = ("service_point", "status", *_KEY)
-    fixed = frozenset()
+    # Where a meter hangs and how it stands is changed by deeds with a history (`prepaid meters`).
+    fixed = frozenset({"service_point", "status"})
     links = (Link("service_point", "service_point_id", tables.service_point, "code", "PointTariffs", "service point"),)
     deed = "meter.update"
 

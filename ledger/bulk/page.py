@@ -42,7 +42,7 @@ def check(
 ) -> Outcome:
     """What storing them would do. `before` is the last record of the page before."""
     outcome, new, changes = _compared(connection, kind, records, update)
-    outcome.faults = _faults(connection, kind, records, [*new, *changes], coming)
+    outcome.faults = _faults(connection, kind, records, new, changes, coming)
     bad = {place for place, _, _ in outcome.faults}
     outcome.new = len(new) - len(bad & set(new))
     outcome.changed = [kind.key(records[place]) for place in changes if place not in bad]
@@ -63,8 +63,10 @@ def store(
     They were checked before; what cannot be stored any more, since somebody else has changed the database meanwhile, is
     a fault and left out.
     """
+    if origin is not None:
+        kind.lock(connection, records)
     outcome, new, changes = _compared(connection, kind, records, origin is not None)
-    outcome.faults = _faults(connection, kind, records, [*new, *changes], Nothing())
+    outcome.faults = _faults(connection, kind, records, new, changes, Nothing())
     bad = {place for place, _, _ in outcome.faults}
     fresh = [records[place] for place in new if place not in bad]
     if fresh:
@@ -116,14 +118,20 @@ def _compared(
 
 
 def _faults(
-    connection: sa.Connection, kind: Kind, records: Sequence[Record], places: Sequence[int], coming: Coming
+    connection: sa.Connection,
+    kind: Kind,
+    records: Sequence[Record],
+    new: Sequence[int],
+    changes: Mapping[int, tuple[Record, Record]],
+    coming: Coming,
 ) -> list[Fault]:
-    """The faults of the records at these places; those that are there and stay as they are need nothing."""
-    if not places:
+    """The faults of what is new, and of what is changed as it shall be; what stays as it is needs nothing."""
+    wanted = {**{place: records[place] for place in new}, **{place: now for place, (_, now) in changes.items()}}
+    if not wanted:
         return []
+    places = list(wanted)
     return [
-        (places[place], name, words)
-        for place, name, words in kind.faults(connection, [records[place] for place in places], coming)
+        (places[place], name, words) for place, name, words in kind.faults(connection, list(wanted.values()), coming)
     ]
 
 

@@ -28,8 +28,9 @@ class Points(TableKind):
     columns = {"service_point": "code", "area": "area", "tariff_code": "tariff_code",
                "free_kwh_per_month": "free_kwh_per_month"}  # fmt: skip
     fields = ("account_no", "area", "tariff_code", "free_kwh_per_month")
-    # Whose it is changes when somebody moves, which leaves debts and money to settle.
-    fixed = frozenset({"account_no"})
+    # Somebody who moves leaves debts and money to settle; another tariff settles charges and may change a key; free
+    # units are given by those who price. All three are deeds of `prepaid points`.
+    fixed = frozenset({"account_no", "tariff_code", "free_kwh_per_month"})
     links = (_OF_CUSTOMER,)
     deed = "service_point.update"
 
@@ -58,7 +59,7 @@ class Places(TableKind):
     key_field = "service_point"
     columns = {"service_point": "code", "area": "area", "free_kwh_per_month": "free_kwh_per_month"}
     fields = ("account_no", "area", "free_kwh_per_month")
-    fixed = frozenset({"account_no"})
+    fixed = frozenset({"account_no", "free_kwh_per_month"})
     links = (_OF_CUSTOMER,)
     deed = "service_point.update"
 
@@ -71,6 +72,10 @@ class Places(TableKind):
     def stored(self, connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
         whole = {key: _without_tariff(record) for key, record in Points().stored(connection, records).items()}
         return whole if len(whole) == len(records) else super().stored(connection, records) | whole
+
+    def lock(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+        Points().lock(connection, records)
+        super().lock(connection, records)
 
     def update(self, connection: sa.Connection, changes: Sequence[tuple[Record, Record]]) -> None:
         whole = Points().stored(connection, [record for _, record in changes])
@@ -86,8 +91,7 @@ class PointTariffs(Kind):
 
     name = "tariffs of service points"
     fields = ("tariff_code",)
-    fixed = frozenset()
-    deed = "service_point.update"
+    fixed = frozenset({"tariff_code"})
     is_told = False
 
     def key(self, record: Record) -> str:
@@ -132,10 +136,6 @@ class PointTariffs(Kind):
             raise sets.Changed("a service point is no longer planned")
         sets.insert(connection, tables.service_point, rows)
         _no_longer_planned(connection, list(tariff))
-
-    def update(self, connection: sa.Connection, changes: Sequence[tuple[Record, Record]]) -> None:
-        rows = [{"code": self.key(new), "tariff_code": new["tariff_code"]} for _, new in changes]
-        sets.update(connection, tables.service_point, "code", rows)
 
 
 def tariff_faults(connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ledger import openings, sets, tables
+from ledger import openings, tables
 from ledger import records as chart
 from ledger.accounts import id_of
-from ledger.bulk.kind import Coming, Fault, Occasion, Record, TableKind
+from ledger.bulk.kind import Occasion, Record, TableKind
 from ledger.openings import Opening
 
 
@@ -36,8 +36,9 @@ class Stations(TableKind):
         "commission_percent",
         "sgcs",
     )
-    # Another funding is another account, and money comes by deposits and payments.
-    fixed = frozenset({"funding", "float_minor", "owed_minor"})
+    # Another funding is another account, money comes by deposits and payments, and limits and commissions take two
+    # people (`prepaid stations`).
+    fixed = frozenset({"funding", "float_minor", "owed_minor", "credit_limit_minor", "commission_percent"})
     deed = "station.update"
 
     def subject(self, key: str) -> str:
@@ -65,20 +66,6 @@ class Stations(TableKind):
             idle.add("float_minor")  # it may stand among the balances instead
         return [name for name in super().differences(stored, record) if name not in idle]
 
-    def faults(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
-        b = tables.limited_balance.c
-        wanted = {id_of(_account(record)): record for record in records if record["funding"] == "CREDIT"}
-        balances = sa.select(b.account_id, b.posted_minor, b.pending_minor)
-        owing = {
-            row.account_id: row.pending_minor - row.posted_minor
-            for row in sets.by_key(connection, balances, b.account_id, wanted)
-        }
-        return [
-            (place, "credit_limit_minor", "less than the station owes now")
-            for place, record in enumerate(records)
-            if record["funding"] == "CREDIT" and owing.get(id_of(_account(record)), 0) > record["credit_limit_minor"]
-        ]
-
     def insert(self, connection: sa.Connection, records: Sequence[Record], occasion: Occasion) -> None:
         floors = {_account(record): _floor(record) for record in records}
         commissions = {f"commission:{record['station_id']}": 0 for record in records}
@@ -96,15 +83,6 @@ class Stations(TableKind):
 
     def born(self, record: Record, occasion: Occasion) -> Mapping[str, Any]:
         return {"account_id": id_of(_account(record))}
-
-    def update(self, connection: sa.Connection, changes: Sequence[tuple[Record, Record]]) -> None:
-        super().update(connection, changes)
-        floors = [
-            {"account_id": id_of(_account(was)), "floor_minor": _floor(new)}
-            for was, new in changes
-            if was["funding"] == new["funding"] == "CREDIT"
-        ]
-        sets.update(connection, tables.limited_balance, "account_id", floors)
 
 
 def _account(record: Record) -> str:

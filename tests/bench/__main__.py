@@ -12,7 +12,7 @@ figures. What the lines say:
 - `iso8583 ...`: a bank's message read and written, beside pyiso8583.
 - `parts`: tokens, pricing and reading by themselves.
 - `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
-- `memory`, `start`, `ussd`: see --memory, --start and --ussd.
+- `memory`, `start`, `ussd`, `growth`: see --memory, --start, --ussd and --growth.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from gateway.purchase import State
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
 from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd
+from tests.bench.growth import Growing
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
 from tests.postgres import Cluster, PostgresFailed, postgres
@@ -256,16 +257,36 @@ def in_bulk(kind: str, folder: Path, cluster: Cluster | None, size: int) -> None
         path.unlink()
 
 
+async def growth(database: Database, sizes: Sequence[int]) -> None:
+    """A sale's cost beside ever more meters and past sales, as a ratio to the smallest."""
+    url = database.copy()
+    growing = Growing(url, database.everyone)
+    await growing.measure()  # leaves a real sale, of which the history is made
+    first_us = first_cpu_us = 0.0
+    for size in sizes:
+        began = perf_counter()
+        await growing.grow(size, size)
+        filled_s = perf_counter() - began
+        sale_us, cpu_us = await growing.measure()
+        first_us, first_cpu_us = first_us or sale_us, first_cpu_us or cpu_us
+        say("growth", database=database.kind, past_sales=size, meters=size, fill_s=filled_s, sale_us=sale_us,
+            gateway_cpu_us=cpu_us, ratio=sale_us / first_us, cpu_ratio=cpu_us / first_cpu_us)  # fmt: skip
+    database.drop(url)
+
+
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
+    instead = options.memory or options.start or options.ussd or options.growth or options.bulk
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
-        if options.bulk or not (options.memory or options.start or options.ussd):
+        if options.bulk or not instead:
             in_bulk(kind, folder, cluster, options.bulk or _BULK)
         if options.bulk:
             continue
         database = Database(kind, folder, cluster)
         await database.load(options.meters or min(_METERS_MAX, max(1000, options.purchases)))
+        if options.growth:
+            await growth(database, [int(size) for size in options.sizes.split(",")])
         if options.memory:
             await memory(database, folder, _MEMORY_PURCHASES, options.window)
         if options.start:
@@ -275,10 +296,10 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
             database.drop(url)
             say("ussd", database=kind, **found)
-        if not (options.memory or options.start or options.ussd):
+        if not instead:
             await speed(database, folder, options.purchases, options.window)
             everyone = database.everyone
-    if not (options.memory or options.start or options.bulk or options.ussd):
+    if not instead:
         first_us, again_us = parts.token_us(everyone)
         for line in (*tokens.figures(), *iso8583codec.figures()):
             say(str(line.pop("name")), **line)
@@ -299,6 +320,8 @@ def main() -> int:
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
     parser.add_argument("--ussd", action="store_true", help=f"{_USSD_RATE} USSD steps a second, instead")
     parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")
+    parser.add_argument("--growth", action="store_true", help="a sale's cost as the books grow, instead")
+    parser.add_argument("--sizes", default="10000,100000,1000000", help="meters and past sales of --growth")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()
     kinds = ("sqlite", "postgresql") if options.database == "both" else (options.database,)

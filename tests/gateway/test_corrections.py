@@ -336,7 +336,9 @@ async def test_a_token_that_failed_is_tried_again_with_the_same_money(database_u
     async with open_counter(database_url, module) as counter:
         (ask,) = (await counter.buy(50_000)).ask
         digits = [await module.make_later(asked.request) for asked in ask.requests]  # type: ignore[arg-type]
-        sold = await counter.store.submit(Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS))
+        sold = await counter.store.submit(
+            Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS * len(digits))
+        )
         case = await _ask(counter, _wrong(sold))
         first = await _approve(counter, case)
         assert (await counter.available(case.account_code), first.state) == (0, "VENDING")
@@ -350,7 +352,9 @@ async def test_a_token_that_failed_is_tried_again_with_the_same_money(database_u
         assert not second.again and second.issue_id != first.issue_id
         (ask,) = second.done.ask
         digits = [await module.make_later(asked.request) for asked in ask.requests]  # type: ignore[arg-type]
-        done = await counter.store.submit(Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS))
+        done = await counter.store.submit(
+            Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS * len(digits))
+        )
         assert (done.state, await counter.available(case.account_code)) == (State.VENDED, 0)
         assert await counter.count(tables.debt, tables.debt.c.code == f"C-{case.code}") == 1
         await counter.check_books()

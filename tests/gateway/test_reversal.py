@@ -442,7 +442,9 @@ async def test_a_reversal_while_the_module_works_ends_without_token_and_money(
         assert (result.answer, result.done.state) == (Answer.CANCELLED, State.CANCELLING)
         assert (await _reverse(counter, "m1")).answer is Answer.CANCELLED
         reason = Reason.MODULE_SILENT if event is not Event.TOKEN_MADE else None
-        done = await counter.store.submit(Continue(counter.shop, purchase_id, event, digits, MAKERS, reason))
+        done = await counter.store.submit(
+            Continue(counter.shop, purchase_id, event, digits, MAKERS * len(digits), reason)
+        )
         assert (done.state, [reply.message for reply in done.replies]) == (
             State.RETURNED,
             [Message("reversed", {"currency": "KES", "minor_digits": 2, "drn": METER, "amount_minor": 50_000})],
@@ -473,7 +475,9 @@ async def test_a_sale_that_another_is_being_priced_on_is_not_the_last(database_u
         module.answers_at_once = False
         (ask,) = first.ask
         digits = [await module.make_later(asked.request) for asked in ask.requests]  # type: ignore[arg-type]
-        await counter.store.submit(Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS))
+        await counter.store.submit(
+            Continue(counter.shop, ask.purchase_id, Event.TOKEN_MADE, digits, MAKERS * len(digits))
+        )
         second = await counter.buy(20_000, reference="m2")
         assert (await _reverse(counter, "m1", **VOUCHED)).reason is Reason.REVERSAL_NOT_LAST
         await counter.store.submit(Continue(counter.shop, second.ask[0].purchase_id, Event.GAVE_UP))

@@ -358,7 +358,7 @@ def _sold(
         sale = price(tariff, account, amount, at, fee_minor=0, debt_cap_percent=cap)
     except Refusal:
         return None
-    split = {**split_json(sale, 0, ""), "account": priced_from_json(account, cap)}
+    split = {**split_json(sale, None), "account": priced_from_json(account, cap)}
     accepted = at.replace(tzinfo=ZONE).astimezone(UTC)
     return Sold(UUID(int=point), "HOME", sale.tariff_version, amount, accepted, json.dumps(split)), sale.after
 

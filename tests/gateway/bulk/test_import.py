@@ -404,18 +404,17 @@ def test_an_update_changes_what_differs_with_a_row_of_the_audit_log_for_each(des
     audit = desk.contents(audit=True)["audit"]
     assert len(audit) == rows + 1 + 2  # the import, and each of the two changed
     assert isinstance(desk.look(verify), Verified)
-    meters = (
-        (FOLDER / "meters.csv")
-        .read_text(encoding="utf-8")
-        .replace("2014,255,D1-FLAT,INSTALLED", "2014,255,D1-FLAT,BLOCKED")
-    )
-    assert desk.take("meters", meters, "--update", *signed)[0] == 0
+    meters = (FOLDER / "meters.csv").read_text(encoding="utf-8")
+    meters = meters.replace("2014,255,D1-FLAT,INSTALLED", "2014,254,D1-FLAT,BLOCKED")
+    code, out, _ = desk.take("meters", meters, "--update", *signed)
+    assert code == 0 and " meters were changed" in out and "differ from the file" in out
+    assert ",254," in desk.give("meters") and "2014,254,,,BLOCKED" not in desk.give("meters")  # its key, not its status
     assert "were changed" not in desk.take("meters", meters, "--update", *signed)[1]
-    stations = (FOLDER / "stations.csv").read_text(encoding="utf-8").replace("80000.00,12000.00", "11999.00,")
-    code, _, err = desk.take("stations", stations, "--update", *signed)
-    assert code == 2 and "credit_limit: less than the station owes now" in err
-    assert desk.take("stations", stations.replace("11999.00", "90000.00"), "--update", *signed)[0] == 0
-    assert ",90000.00," in desk.give("stations")
+    stations = (FOLDER / "stations.csv").read_text(encoding="utf-8").replace("80000.00", "90000.00")
+    stations = stations.replace("Kisumu head office counter", "Kisumu counter")
+    code, out, _ = desk.take("stations", stations, "--update", *signed)
+    assert code == 0 and "1 stations were changed" in out and "ST003" in out
+    assert "Kisumu counter" in desk.give("stations") and ",90000.00," not in desk.give("stations")
     debts = (
         (FOLDER / "arrears.csv").read_text(encoding="utf-8").replace("PERCENT,30", "PERCENT,40").replace("4200", "4100")
     )
@@ -430,7 +429,9 @@ def test_an_update_takes_somebody_who_may(lite: Desk) -> None:
     path = str(FOLDER / "customers.csv")
     assert lite.run("import", "customers", path, "--update")[0] == 2
     code, _, err = lite.run("import", "customers", path, "--update", *vendor)
-    assert code == 1 and "has not the role SUPERVISOR or SUPPORT" in err
+    assert code == 1 and "has not the role SUPPORT or SUPERVISOR" in err
+    code, _, err = lite.run("import", "customers", path, "--update", *vendor[:-2])
+    assert code == 2 and "say why, with --reason" in err
 
 
 def test_a_meter_whose_key_is_being_changed_keeps_its_key(lite: Desk) -> None:

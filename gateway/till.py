@@ -1,0 +1,192 @@
+"""A terminal at a station's counter: a sale through the same desk as any other, and its answer printed. Shell.
+
+The request is stored with what came of it before anything is shown; the answer is read from the books, so a repeat,
+another terminal or another process shows the same. A gateway may run beside it on the same database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from channels import wording
+from channels.contract import Inbound, Message, Reply
+from channels.counter import CounterSale
+from config import languages
+from config.languages import Catalogue
+from config.settings import Settings
+from gateway import keywatch
+from gateway.desk import Outgoing, VendingDesk
+from gateway.metrics import Metrics
+from gateway.vend import Shop, sold_message
+from gateway.world import World
+from ledger import counter_sales
+from ledger.audit import Origin
+from ledger.counter import CHANNEL, sender_of
+from ledger.counter_sales import Receipt, Stored
+from ledger.store import Store
+from sts.modules.contract import SecurityModule
+from sts.modules.pool import ModulePool
+
+log = logging.getLogger(__name__)
+
+_LOOK_S: Final = 1.0  # how often an answer is looked for that another process may give
+_SOLD: Final = ("sold", "sold_no_token")
+
+
+class Outcome(Enum):
+    """How asking for a sale ended."""
+
+    SOLD = "sold"
+    REFUSED = "refused"
+    DIFFERS = "differs"  # its reference was used for another sale
+    IN_PROGRESS = "in progress"
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What the terminal prints."""
+
+    outcome: Outcome
+    text: str
+
+
+@dataclass(slots=True)
+class _Heard(Outgoing):
+    """Where the desk's replies go: they are read from the books, so hearing of one is enough."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enqueue(self, replies: list[Reply]) -> None:
+        self.event.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Till:
+    """One terminal. Made by `opened`."""
+
+    shop: Shop
+    store: Store
+    desk: VendingDesk
+    catalogue: Catalogue
+    heard: _Heard
+
+    async def sell(self, sale: CounterSale, reference: str) -> Printed:
+        """Ask for a sale, and print what came of it; the same reference again asks for the same sale.
+
+        Raises NotStored if the request could not be stored; then nothing was sold.
+        """
+        asked = (sale.drn, sale.amount_minor, sale.nth, sale.login, sale.station, *sale.tenders)
+        inbound = Inbound(
+            channel=CHANNEL,
+            peer=sale.station,
+            reference=reference,
+            fingerprint=hashlib.blake2b(repr(asked).encode(), digest_size=16).digest(),
+            sender=sender_of(sale.login, sale.station),
+            destination=sale.station,
+            command=sale,
+            received_at=self.shop.world.now(),
+        )
+        await self.desk.receive(inbound)
+        found = await self._answered(reference)
+        assert found is not None, "the desk has stored it"
+        if found.fingerprint != inbound.fingerprint:
+            text = self._text(Message("duplicate_differs", {}), self.shop.settings.utility.default_language)
+            return Printed(Outcome.DIFFERS, text)
+        return await self._print(found, reference, {"amount_minor": sale.amount_minor, "drn": sale.drn})
+
+    async def again(self, reference: str) -> Printed | None:
+        """What became of the sale of this reference; None if there is none."""
+        found = await self._answered(reference)
+        if found is None:
+            return None
+        return await self._print(found, reference, {})
+
+    async def copy(self, found: Receipt, origin: Origin) -> Printed:
+        """A receipt once more, marked as a copy, and on record."""
+        await self.store.transact(lambda connection: counter_sales.note_copy(connection, found, origin))
+        return Printed(Outcome.SOLD, self._receipt(found, is_copy=True))
+
+    async def _answered(self, reference: str) -> Stored | None:
+        """The request as far as it has come once it is answered, or the time to wait is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.shop.settings.counter.wait_s
+        while True:
+            self.heard.event.clear()
+            found = await self.store.read(partial(counter_sales.stored, reference=reference))
+            left_s = deadline - loop.time()
+            if found is None or found.answer is not None or left_s <= 0:
+                return found
+            self.desk.go_on(found.request_id)  # a crash, or a busy service point, may have left it where it is
+            try:
+                async with asyncio.timeout(min(_LOOK_S, left_s)):
+                    await self.heard.event.wait()
+            except TimeoutError:
+                pass  # look again: another process may have answered
+
+    async def _print(self, found: Stored, reference: str, values: Mapping[str, Any]) -> Printed:
+        answer = found.answer
+        default = self.shop.settings.utility.default_language
+        if answer is None:
+            message = Message("counter_in_progress", self.shop.money(**values, reference=reference))
+            return Printed(Outcome.IN_PROGRESS, self._text(message, default))
+        now = self.shop.world.now()
+        await self.store.transact(lambda connection: counter_sales.shown(connection, found.request_id, answer, now))
+        if answer.message not in _SOLD:
+            return Printed(Outcome.REFUSED, self._text(Message(answer.message, answer.values), answer.language))
+        receipt = await self.store.read(partial(counter_sales.receipt, purchase_id=found.request_id))
+        assert receipt is not None, "what was answered with a receipt has one"
+        return Printed(Outcome.SOLD, self._receipt(receipt, is_copy=answer.was_shown))
+
+    def _receipt(self, found: Receipt, *, is_copy: bool) -> str:
+        """The receipt in the station's language: where and by whom, tokens and split, what was paid with."""
+        row, shop = found.purchase, self.shop
+        sold = sold_message(shop, row, found.drn, json.loads(row.sale or "{}"), list(found.tokens), 0)
+        head = {
+            "utility": shop.settings.utility.name,
+            "station": f"{found.station} {found.station_name}",
+            "operator": found.login,
+            "sold_at": f"{shop.local(row.accepted_at):%Y-%m-%d %H:%M}",
+        }
+        paid = shop.money(cash_minor=found.cash_minor, card_minor=found.card_minor, cheque_minor=found.cheque_minor)
+        parts = [
+            Message("counter_head", head),
+            *([Message("counter_copy", {})] if is_copy else []),
+            # The station's own balance is not for the customer.
+            Message(sold.key, {name: value for name, value in sold.values.items() if name != "balance_minor"}),
+            Message("counter_paid", paid),
+        ]
+        return "\n".join(self._text(part, row.language).strip("\n") for part in parts)
+
+    def _text(self, message: Message, language: str) -> str:
+        return wording.render(message, language, self.catalogue)
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, world: World, store: Store, module: SecurityModule | None = None
+) -> AsyncIterator[Till]:
+    """A terminal on this store, with its security modules open."""
+    keys = module or await keywatch.kept_module(settings, store)
+    shop, heard = Shop.of(settings, world, keys), _Heard()
+    desk = VendingDesk(shop, store, heard, Metrics())
+    try:
+        yield Till(shop, store, desk, languages.load(settings.utility.default_language), heard)
+    finally:
+        await desk.close()
+        if module is None and isinstance(keys, ModulePool):
+            await keys.close()
+
+
+async def typed_line() -> str:
+    """A line from standard input; empty at its end."""
+    return await asyncio.to_thread(sys.stdin.readline)
