@@ -72,11 +72,28 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SentPart:
+    """A part of a reply that a peer has taken and will say more about, in a delivery receipt.
+
+    `centre` is where `message_id` is unlike others; `normal` is the form of it by which its receipt is looked up.
+    """
+
+    link: str
+    centre: str
+    message_id: str
+    normal: str
+    part: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """The outcome of one attempt, with the peer's own words for the log (no secrets)."""
 
     outcome: Outcome
     detail: str = ""
+    parts: tuple[SentPart, ...] = ()
+    is_tried: bool = True  # False: there was no way to try, which does not count as an attempt
 
 
 class NotStored(Exception):

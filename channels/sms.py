@@ -1,7 +1,8 @@
 """SMS over any number of SMPP links: texts from phones to the desk, replies to phones. Shell.
 
 A message is acknowledged to its message centre only when the desk has stored the request; until then the message
-centre keeps it and sends it again. Many messages are under way at once, a task each, bounded by the links' cap on
+centre keeps it and sends it again. A part of a long message is acknowledged when it is stored by itself; whoever brings
+the last part hands the whole on. Many messages are under way at once, a task each, bounded by the links' cap on
 unanswered messages, so that the desk can store them in groups.
 No text and no phone number is logged.
 """
@@ -10,47 +11,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from traceback import extract_tb
-from typing import Final, NamedTuple
+from typing import Any, Final, Protocol
+from uuid import UUID
 
-from channels.commands import Command
-from channels.contract import Desk, Inbound, NotStored, Outcome, Reply, Sent
+from channels.commands import Command, Unreadable
+from channels.contract import Desk, Inbound, NotStored, Reply, Sent
 from channels.smpp import codes
-from channels.smpp.link import Incoming, Link
-from channels.smpp.parts import Assembler, Place, place_of
-from channels.smpp.pdu import SubmitSm, find_tlv
-from channels.smpp.receipt import Receipt
-from channels.smpp.text import Alphabet, TooLong, decode, is_wide, split
+from channels.smpp.link import Incoming, IncomingReceipt, Link
+from channels.smpp.outgoing import Outgoing
+from channels.smpp.parts import Body, Place, body_of
+from channels.smpp.pdu import find_tlv
+from channels.smpp.text import Alphabet, Shifts, decode, is_wide
+from ledger.reasons import Reason
+from ledger.sms_parts import Assembly, AssemblyState, PartRow
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT_OCTETS: Final = 16
 _REFERENCE_CHARACTERS: Final = 64
 _PUNCTUATION: Final = str.maketrans("", "", "+ -()")
+# A whole message that nobody is at any more is handed on after this time; a part that comes starts it anew.
+_LEFT_AFTER: Final = timedelta(seconds=30)
 
 
-@dataclass(slots=True)
-class _Piece:
-    """One message of the wire: the whole of a text, or a part of it."""
+class PartBooks(Protocol):
+    """Where parts of long messages are kept until the whole is there."""
 
-    incoming: Incoming
-    octets: bytes
-    is_taken: bool = False  # acknowledged: the message centre has forgotten it
+    async def keep(self, key: str, link: str, total: int, part: PartRow) -> Assembly:
+        """Store a part; its message with all parts that are there. Raises NotStored if it cannot be stored now."""
 
-    def take(self) -> None:
-        self.is_taken = True
-        self.incoming.answer(codes.ROK)
+    async def settle(self, assembly_id: UUID, state: AssemblyState) -> None:
+        """Note what became of a message."""
 
-
-class _Whole(NamedTuple):
-    """Where the parts of a long message were kept until the last one came."""
-
-    key: Hashable
-    total: int
+    async def left(self, quiet: timedelta) -> list[Assembly]:
+        """Messages to which nothing was added for so long, and of which nothing has become yet."""
 
 
 class SmsChannel:
@@ -59,9 +57,8 @@ class SmsChannel:
     `parse` reads a text and never fails: what it cannot read is `Unreadable`. `render` says a reply in the
     customer's language, and `keep_whole` names the substrings of that text that must stay in one part (a token).
     `new_reference` gives a fresh string for messages whose link carries no message id.
-    `on_receipt` is told of each delivery receipt, with its link's name. `part_patience_s`: how long a part of a long
-    message waits for the others before it is acknowledged alone, since a message centre with a window of one sends the
-    next part only then; what is lost if we fall in between is a request nobody was promised anything for.
+    `on_receipt` is handed each delivery receipt, and answers it when it is stored. `part_timeout_s`: when a part of a
+    long message has not come for so long, its sender is told, once.
     """
 
     def __init__(
@@ -73,23 +70,25 @@ class SmsChannel:
         keep_whole: Callable[[Reply], list[str]],
         now: Callable[[], datetime],
         new_reference: Callable[[], str],
-        on_receipt: Callable[[str, Receipt], None] | None = None,
-        part_patience_s: float = 1.0,
+        parts: PartBooks,
+        on_receipt: Callable[[IncomingReceipt], None] | None = None,
+        part_timeout_s: float = 300.0,
+        look_every_s: float = 10.0,
         name: str = "sms",
     ) -> None:
         self._links = {link.name: link for link in links}
         if len(self._links) != len(links):
             raise ValueError("links: each with a name of its own expected")
         self._parse = parse
-        self._render = render
-        self._keep_whole = keep_whole
+        self._out = Outgoing(list(links), render, keep_whole)
         self._now = now
         self._new_reference = new_reference
+        self._parts = parts
         self._on_receipt = on_receipt
-        self._part_patience_s = part_patience_s
+        self._part_timeout = timedelta(seconds=part_timeout_s)
+        self._look_every_s = look_every_s
         self._name = name
         self._desk: Desk | None = None
-        self._assembler: Assembler[_Piece] = Assembler()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -112,117 +111,108 @@ class SmsChannel:
         try:
             async with asyncio.TaskGroup() as group:
                 for link in self._links.values():
-                    group.create_task(link.run(self._take, self._receipt_taker(link.name)), name=f"sms-{link.name}")
+                    group.create_task(link.run(self._take, self._on_receipt), name=f"sms-{link.name}")
+                group.create_task(self._keep_looking(), name="sms-parts")
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _receipt_taker(self, link_name: str) -> Callable[[Receipt], None]:
-        def take(receipt: Receipt) -> None:
-            log.info("link %s: %s: %s", link_name, receipt.kind, receipt.state)
-            if self._on_receipt is not None:
-                self._on_receipt(link_name, receipt)
-
-        return take
+    async def send(self, reply: Reply) -> Sent:
+        """Try to deliver one reply, once: see `channels/smpp/outgoing.py`."""
+        return await self._out.send(reply)
 
     # -------------------------------------------------------------------------------------------- in
 
     def _take(self, incoming: Incoming) -> None:
-        place, octets = place_of(incoming.message)
-        piece = _Piece(incoming, octets)
-        if place is None:
-            self._start([piece], None)
+        body = body_of(incoming.message, incoming.link.settings.default_alphabet)
+        if body.place is None:
+            self._start(self._answered(self._store_alone(incoming, body), incoming))
         else:
-            self._take_part(piece, place)
+            self._start(self._answered(self._store_part(incoming, body, body.place), incoming))
 
-    def _take_part(self, piece: _Piece, place: Place) -> None:
-        message = piece.incoming.message
-        key = (
-            _centre(piece.incoming.link),
-            (message.source_addr_ton, message.source_addr_npi, message.source_addr),
-            message.destination_addr,
-            (place.kind, place.reference, place.total),
-        )
-        loop = asyncio.get_running_loop()
-        expired = self._assembler.expire(loop.time())
-        if expired:
-            log.warning("%d parts of messages that never became whole dropped", len(expired))
-        pieces = self._assembler.add(key, place, piece, loop.time())
-        if pieces is None:
-            loop.call_later(self._part_patience_s, piece.take)
-        else:
-            self._start(pieces, _Whole(key, place.total))
-
-    def _start(self, pieces: list[_Piece], whole: _Whole | None, pause_s: float = 0.0) -> None:
-        task = asyncio.create_task(self._store(pieces, whole, pause_s))
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _store(self, pieces: list[_Piece], whole: _Whole | None, pause_s: float) -> None:
-        """Hand one whole message to the desk, and acknowledge it when it is stored."""
-        if pause_s:
-            await asyncio.sleep(pause_s)
-        status = codes.RX_T_APPN  # the message centre sends again
+    async def _answered(self, work: Coroutine[Any, Any, None], incoming: Incoming) -> None:
+        """Acknowledge a message when its work is done; if that fails the message centre shall send it again."""
+        status = codes.RX_T_APPN
         try:
-            assert self._desk is not None
-            await self._desk.receive(self._inbound(pieces))
+            await work
             status = codes.ROK
         except NotStored:
-            log.warning("link %s: a message could not be stored, and is put off", pieces[0].incoming.link.name)
-        except Exception as fault:
-            # The type alone: the message of an unforeseen exception may hold what the customer wrote.
-            log.error(
-                "link %s: a bug while a message was taken, %s at %s",
-                pieces[0].incoming.link.name,
-                type(fault).__name__,
-                _where(fault),
-            )
+            log.warning("link %s: a message could not be stored, and is put off", incoming.link.name)
+        except Exception as fault:  # a bug costs this message one more delivery, and no other message anything
+            _log_bug(incoming.link.name, fault)
         finally:
-            for piece in pieces:
-                if status == codes.ROK:
-                    piece.take()
-                elif not piece.is_taken:
-                    piece.incoming.answer(status)
-        if status != codes.ROK and whole is not None:
-            self._put_back(pieces, whole)
+            incoming.answer(status)
 
-    def _put_back(self, pieces: list[_Piece], whole: _Whole) -> None:
-        """Keep the parts that were acknowledged already: the message centre repeats only those that were refused."""
-        taken = {number: piece for number, piece in enumerate(pieces, start=1) if piece.is_taken}
-        again = self._assembler.put_back(whole.key, taken, whole.total, asyncio.get_running_loop().time())
-        if again is not None:
-            # The refused parts have come anew meanwhile, and may be acknowledged too: then nobody but we try again.
-            self._start(again, whole, self._part_patience_s)
+    async def _store_alone(self, incoming: Incoming, body: Body) -> None:
+        part = self._part_of(incoming, body, 1)
+        inbound = self._inbound(incoming.link.name, [part], part.reference or "n:" + self._new_reference())
+        assert self._desk is not None, "the channel runs"
+        await self._desk.receive(inbound)
 
-    def _inbound(self, pieces: list[_Piece]) -> Inbound:
-        first = pieces[0].incoming
-        message = first.message
-        settings = first.link.settings
-        sender = plain_number(message.source_addr)
-        destination = plain_number(message.destination_addr)
-        coding = message.data_coding
-        octets = b"".join(piece.octets for piece in pieces) if len(pieces) > 1 else pieces[0].octets
-        if all(piece.incoming.message.data_coding == coding for piece in pieces):
-            # Joined before they are read: phones cut surrogate pairs and escape pairs.
-            text = _read(octets, coding, settings.default_alphabet)
-        else:
-            text = "".join(
-                _read(piece.octets, piece.incoming.message.data_coding, settings.default_alphabet) for piece in pieces
-            )
+    async def _store_part(self, incoming: Incoming, body: Body, place: Place) -> None:
+        message, link = incoming.message, incoming.link
+        part = self._part_of(incoming, body, place.number)
+        key = _digest(
+            link.centre,
+            f"{message.source_addr_ton}.{message.source_addr_npi}.{message.source_addr}",
+            message.destination_addr,
+            f"{place.kind}.{place.reference}.{place.total}",
+        )
+        assembly = await self._parts.keep(key, link.name, place.total, part)
+        if assembly.is_whole and assembly.state is AssemblyState.OPEN:
+            await self._hand_on(assembly)
+
+    def _part_of(self, incoming: Incoming, body: Body, number: int) -> PartRow:
+        message = incoming.message
+        return PartRow(
+            number=number,
+            sender=plain_number(message.source_addr),
+            destination=plain_number(message.destination_addr),
+            data_coding=message.data_coding,
+            octets=body.octets,
+            shifts=f"{body.shifts.locking} {body.shifts.single}" if body.shifts is not None else "",
+            reference=self._reference(incoming),
+        )
+
+    async def _hand_on(self, assembly: Assembly) -> None:
+        """Give a whole message to the desk. Twice does no harm: its reference is the same."""
+        parts = assembly.parts
+        assert self._desk is not None, "the channel runs"
+        await self._desk.receive(self._inbound(assembly.link, parts, parts[0].reference or f"a:{assembly.id}"))
+        await self._parts.settle(assembly.id, AssemblyState.DONE)
+
+    def _inbound(self, link: str, parts: Sequence[PartRow], reference: str, *, is_torso: bool = False) -> Inbound:
+        first = parts[0]
+        octets = b"".join(part.octets for part in parts) if len(parts) > 1 else first.octets
+        command: Command = Unreadable(Reason.PART_MISSING) if is_torso else self._parse(self._text(link, parts, octets))
         return Inbound(
             channel=self._name,
-            peer=settings.name,
-            reference=self._reference(first),
-            fingerprint=fingerprint(sender, destination, coding, octets),
-            sender=sender,
-            destination=destination,
-            command=self._parse(text),
+            peer=link,
+            reference=reference,
+            fingerprint=fingerprint(first.sender, first.destination, first.data_coding, octets),
+            sender=first.sender,
+            destination=first.destination,
+            command=command,
             received_at=self._now(),
         )
 
+    def _text(self, link: str, parts: Sequence[PartRow], octets: bytes) -> str:
+        settings = self._links[link].settings if link in self._links else None
+        alphabet = settings.default_alphabet if settings is not None else Alphabet.GSM
+        first = parts[0]
+        if all((part.data_coding, part.shifts) == (first.data_coding, first.shifts) for part in parts):
+            # Joined before they are read: phones cut surrogate pairs and escape pairs.
+            return _read(octets, first.data_coding, alphabet, first.shifts)
+        return "".join(_read(part.octets, part.data_coding, alphabet, part.shifts) for part in parts)
+
     def _reference(self, incoming: Incoming) -> str:
-        """Give what a repeat of the message carries again, on whichever link to its centre; else a fresh one.
+        """Give what a repeat of the message carries again, on whichever link to its centre; empty for nothing.
 
         deliver_sm has no message id of its own (SMPP 3.4, 4.6.1): some message centres put theirs into an optional
         parameter. Without it a repeat is a new request, and the ledger's guard on sender, meter and amount applies.
@@ -231,57 +221,36 @@ class SmsChannel:
         value = find_tlv(incoming.message.tlvs, tag) if tag is not None and incoming.message.tlvs else None
         value = value.rstrip(b"\0") if value is not None else None
         if not value:
-            return "n:" + self._new_reference()
+            return ""
         if len(value) <= _REFERENCE_CHARACTERS and value.isascii() and value.decode("ascii").isprintable():
-            return f"{_centre(incoming.link)}:m:{value.decode('ascii')}"
-        return f"{_centre(incoming.link)}:m:x{blake2b(value, digest_size=FINGERPRINT_OCTETS).hexdigest()}"
+            return f"{incoming.link.centre}:m:{value.decode('ascii')}"
+        return f"{incoming.link.centre}:m:x{blake2b(value, digest_size=FINGERPRINT_OCTETS).hexdigest()}"
 
-    # -------------------------------------------------------------------------------------------- out
+    # -------------------------------------------------------------------------------------------- what was left
 
-    async def send(self, reply: Reply) -> Sent:
-        """Try to deliver one reply, once: by the link its question came on if that is up, else by another.
+    async def _keep_looking(self) -> None:
+        """Take up whole messages that a crash or a full desk has left, and tell the senders of those that stay torn."""
+        quiet = timedelta(0)  # at first: what was left from before the start
+        while True:
+            try:
+                for assembly in await self._parts.left(quiet):
+                    await self._take_up(assembly)
+                quiet = min(_LEFT_AFTER, self._part_timeout)
+            except NotStored:
+                log.warning("parts of long messages could not be looked after; again in %.0f s", self._look_every_s)
+            except Exception as fault:  # a bug must not end the looking; the next round tries again
+                _log_bug("parts", fault)
+            await asyncio.sleep(self._look_every_s)
 
-        TAKEN only if every part was taken; NEVER if one was refused for good. A repeat of the same reply carries
-        the same part reference, so that a phone joins the parts of both instead of showing a torso twice.
-        """
-        link = self._choose(reply.peer)
-        if link is None:
-            return Sent(Outcome.LATER, "no link is up")
-        settings = link.settings
-        try:
-            parts = split(self._render(reply), reply.id.int & 0xFF, self._keep_whole(reply), settings.default_alphabet)
-        except TooLong as fault:
-            return Sent(Outcome.NEVER, str(fault))
-        messages = [
-            SubmitSm(
-                source_addr_ton=settings.source_addr_ton,
-                source_addr_npi=settings.source_addr_npi,
-                source_addr=reply.sender or settings.source_addr,
-                dest_addr_ton=settings.dest_addr_ton,
-                dest_addr_npi=settings.dest_addr_npi,
-                destination_addr=reply.recipient,
-                esm_class=part.esm_class,
-                registered_delivery=settings.registered_delivery,
-                data_coding=part.data_coding,
-                short_message=part.short_message,
-            )
-            for part in parts
-        ]
-        if len(messages) == 1:
-            results = [await link.submit(messages[0])]
-        else:
-            results = list(await asyncio.gather(*(link.submit(message) for message in messages)))
-        for outcome in (Outcome.NEVER, Outcome.LATER):
-            for result in results:
-                if result.outcome is outcome:
-                    return Sent(outcome, f"{link.name}: {result.detail}")
-        return Sent(Outcome.TAKEN, f"{link.name}: {', '.join(result.message_id for result in results)}")
-
-    def _choose(self, peer: str) -> Link | None:
-        link = self._links.get(peer)
-        if link is not None and link.is_up():
-            return link
-        return next((link for link in self._links.values() if link.is_up()), None)
+    async def _take_up(self, assembly: Assembly) -> None:
+        if assembly.is_whole:
+            await self._hand_on(assembly)
+        elif assembly.first_at + self._part_timeout <= self._now() and assembly.parts:
+            log.warning("link %s: %d of %d parts came", assembly.link, len(assembly.parts), assembly.total)
+            assert self._desk is not None, "the channel runs"
+            torso = self._inbound(assembly.link, assembly.parts, f"a:{assembly.id}:torso", is_torso=True)
+            await self._desk.receive(torso)
+            await self._parts.settle(assembly.id, AssemblyState.TOLD)
 
 
 def plain_number(address: str) -> str:
@@ -298,21 +267,23 @@ def fingerprint(sender: str, destination: str, data_coding: int, octets: bytes) 
     return blake2b(addresses + octets, digest_size=FINGERPRINT_OCTETS).digest()
 
 
-def _read(octets: bytes, data_coding: int, default: Alphabet) -> str:
+def _digest(*fields: str) -> str:
+    return blake2b("\0".join(fields).encode(), digest_size=FINGERPRINT_OCTETS).hexdigest()
+
+
+def _read(octets: bytes, data_coding: int, default: Alphabet, shifts: str) -> str:
     """Decode, without the NUL that some message centres count into sm_length.
 
     In GSM 7-bit that code is "@", with which no request ends.
     """
     if is_wide(data_coding):
         return decode(octets, data_coding, default).rstrip("\0")
-    return decode(octets.rstrip(b"\0"), data_coding, default)
+    announced = Shifts(*map(int, shifts.split())) if shifts else None
+    return decode(octets.rstrip(b"\0"), data_coding, default, announced)
 
 
-def _centre(link: Link) -> str:
-    """The message centre's name: ids of messages are its own, whichever link they come by."""
-    return link.settings.centre or link.name
-
-
-def _where(fault: BaseException) -> str:
+def _log_bug(link: str, fault: Exception) -> None:
+    # The type alone: the message of an unforeseen exception may hold what the customer wrote.
     frames = extract_tb(fault.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
+    log.error("link %s: a bug while a message was taken, %s at %s", link, type(fault).__name__, where)

@@ -33,6 +33,7 @@ from config.settings import (
     DeliverySettings,
     GatewaySettings,
     HttpSettings,
+    LinksSettings,
     LogSettings,
     Pkcs11Settings,
     PrismSettings,
@@ -59,6 +60,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,
     "counter": CounterSettings,
+    "links": LinksSettings,
     "sts": StsSettings,
     "http": HttpSettings,
     "log": LogSettings,
@@ -481,6 +483,9 @@ class _Reader:
             seen |= {name: f"{part}[{name}]" for name in names}
 
     def check_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        if values.get("receipts_by_text") and values.get("receipts") is False:
+            given = table.get("receipts_by_text")
+            self.fault(f"{where}.receipts_by_text", given, "false, since receipts is false", "true")
         if values.get("tls_ca_file") and values.get("tls") is False:
             self.fault(f"{where}.tls", table.get("tls"), "true, since tls_ca_file is set", "false")
 

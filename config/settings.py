@@ -169,6 +169,22 @@ class CounterSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinksSettings:
+    """What holds for all links to message centres: who holds them, and what is kept of messages.
+
+    `lease_s`: a node that dies is replaced on its links after this time and `clock_skew_s`, by which the clocks of two
+    nodes may differ. `part_timeout_s`: so long the missing part of a long message is waited for.
+    `second_route_after_s`: a reply without a good receipt after this time goes out by another link, once; 0 for never.
+    """
+
+    lease_s: Annotated[float, Between(1, 3_600)] = 30.0
+    clock_skew_s: Annotated[float, Between(0, 600)] = 2.0
+    part_timeout_s: Annotated[float, Between(1, 86_400)] = 300.0
+    second_route_after_s: Annotated[float, Between(0, 86_400)] = 0.0
+    sent_kept_days: Annotated[int, Between(1, 3_650)] = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StsSettings:
     """Meter tokens: where the vending keys are, and how far token identifiers may run ahead of the clock.
 
@@ -239,7 +255,27 @@ class SmppSettings:
     bind_timeout_s: Seconds = 10.0
     reconnect_min_s: Seconds = 1.0
     reconnect_max_s: Seconds = 30.0
-    default_alphabet: Literal["gsm", "latin1", "ascii"] = "gsm"
+    binds_max: Annotated[int, Between(1, 100)] = 1
+    rate_per_s: Annotated[float, Between(0, 100_000)] = 0.0
+    validity_s: Annotated[int, Between(0, 8_640_000)] = 0
+    prefixes: Annotated[
+        str, Text(0, 4096, r"([1-9]\d{0,14}( [1-9]\d{0,14})*)?", "beginnings of phone numbers, separated by blanks")
+    ] = ""
+    throttle_pause_s: Seconds = 1.0
+    throttle_retries: Annotated[int, Between(0, 1_000)] = 3
+    statuses: Annotated[
+        str,
+        Text(
+            0,
+            4096,
+            r"(0x[0-9A-Fa-f]{1,8}=(pause|later|rebind|never)( 0x[0-9A-Fa-f]{1,8}=(pause|later|rebind|never))*)?",
+            'as in "0x45=pause 0x401=never"',
+        ),
+    ] = ""
+    receipts: bool = True
+    receipts_by_text: bool = False
+    message_ids: Literal["auto", "same", "hex_decimal", "decimal_hex"] = "auto"
+    default_alphabet: Literal["gsm", "latin1", "ascii", "utf8", "gsm_packed"] = "gsm"
     reference_tlv: Annotated[int, Between(0, 0xFFFF)] = 0
     max_unanswered: Annotated[int, Between(1, 1_000_000)] = 1_000
     tls: bool = False
@@ -350,6 +386,7 @@ class Settings:
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     counter: CounterSettings = field(default_factory=CounterSettings)
+    links: LinksSettings = field(default_factory=LinksSettings)
     sts: StsSettings = field(default_factory=StsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)

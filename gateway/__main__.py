@@ -1,4 +1,4 @@
-"""The command line: `prepaid serve | migrate | check | load | keys | demo`."""
+"""The command line: `prepaid serve | migrate | check | load | keys | sms | demo`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from gateway import (
     pricetools,
     selltools,
     shifttools,
+    smstools,
     stationtools,
     tarifftools,
     tokentools,
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     debttools.add_commands(commands)
     bulktools.add_commands(commands)
     ussdtools.add_simulator(moduletools.add_commands(commands))
+    smstools.add_commands(commands)
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)

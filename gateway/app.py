@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
 from channels import wording
 from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.http.server import CallbackServer, Limits
-from channels.smpp.link import Link
-from channels.smpp.session import LinkSettings
+from channels.smpp.codes import Verdict
+from channels.smpp.link import Link, LinkObserver
+from channels.smpp.messageid import IdForms
+from channels.smpp.settings import LinkSettings
 from channels.smpp.text import Alphabet
-from channels.sms import SmsChannel
+from channels.sms import PartBooks, SmsChannel
 from channels.ussd import callbacks as ussd_callbacks
 from config import languages
 from config.languages import Catalogue
@@ -27,7 +30,9 @@ from gateway.desk import VendingDesk
 from gateway.health import HealthServer
 from gateway.keeper import Keeper
 from gateway.keywatch import KeyWatch, books_now
-from gateway.metrics import Metrics
+from gateway.links import LinkKeeper, link_grace_s
+from gateway.metrics import LinkState, Metrics
+from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
@@ -45,7 +50,7 @@ def zone(settings: Settings) -> ZoneInfo:
     return ZoneInfo(settings.utility.timezone)
 
 
-def link_settings(link: SmppSettings) -> LinkSettings:
+def link_settings(link: SmppSettings, settings: Settings) -> LinkSettings:
     """A link's settings as the SMPP package wants them."""
     return LinkSettings(
         name=link.name,
@@ -67,18 +72,54 @@ def link_settings(link: SmppSettings) -> LinkSettings:
         bind_timeout_s=link.bind_timeout_s,
         reconnect_min_s=link.reconnect_min_s,
         reconnect_max_s=link.reconnect_max_s,
+        throttle_pause_s=link.throttle_pause_s,
+        throttle_retries=link.throttle_retries,
+        stop_grace_s=link_grace_s(settings.links),
         default_alphabet=Alphabet(link.default_alphabet),
         reference_tlv=link.reference_tlv or None,
         max_unanswered=link.max_unanswered,
+        # A reply may wait for a turn on three links, one after the other, and for one answer, within its lease.
+        queued_s=0.3 * (settings.delivery.lease_s - link.response_timeout_s),
+        registered_delivery=1 if link.receipts else 0,
+        rate_per_s=link.rate_per_s,
+        validity_s=link.validity_s,
+        prefixes=tuple(link.prefixes.split()),
+        message_ids=IdForms(link.message_ids),
+        receipts_by_text=link.receipts_by_text,
+        verdicts=verdicts(link.statuses),
     )
+
+
+def verdicts(statuses: str) -> dict[int, Verdict]:
+    """What "0x45=pause 0x401=never" says of command_status values."""
+    pairs = (entry.partition("=") for entry in statuses.split())
+    return {int(status, 16): Verdict(verdict) for status, _, verdict in pairs}
+
+
+def second_routes(links: Sequence[SmppSettings]) -> dict[str, str]:
+    """The link to try after each link: the next one to another message centre, else the next one; none for one."""
+    found: dict[str, str] = {}
+    for at, link in enumerate(links):
+        others = [*links[at + 1 :], *links[:at]]
+        elsewhere = [other for other in others if (other.centre or other.name) != (link.centre or link.name)]
+        for other in (elsewhere or others)[:1]:
+            found[link.name] = other.name
+    return found
 
 
 def _tls(link: SmppSettings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=link.tls_ca_file or None) if link.tls else None
 
 
-def sms_channel(settings: Settings, world: World, catalogue: Catalogue) -> SmsChannel:
-    """The SMS channel over all SMPP links of the settings."""
+def sms_channel(
+    settings: Settings,
+    world: World,
+    catalogue: Catalogue,
+    parts: PartBooks,
+    receipts: Receipts,
+    observer: LinkObserver,
+) -> SmsChannel:
+    """The SMS channel over all SMPP links of the settings; its links are bound when they are permitted to."""
     vocabulary = Vocabulary.of(catalogue.keywords(), catalogue.language_words())
     utility = settings.utility
 
@@ -89,12 +130,18 @@ def sms_channel(settings: Settings, world: World, catalogue: Catalogue) -> SmsCh
         return wording.render(reply.message, reply.language, catalogue)
 
     return SmsChannel(
-        [Link(link_settings(link), random=world.chance, tls=_tls(link)) for link in settings.smpp],
+        [
+            Link(link_settings(link, settings), random=world.chance, tls=_tls(link), observer=observer, leased=True)
+            for link in settings.smpp
+        ],
         parse=read,
         render=render,
         keep_whole=lambda reply: wording.keep_whole(reply.message),
         now=world.now,
         new_reference=lambda: str(world.new_id()),
+        parts=parts,
+        on_receipt=receipts.take,
+        part_timeout_s=settings.links.part_timeout_s,
     )
 
 
@@ -133,10 +180,24 @@ class Gateway:
         catalogue = languages.load(settings.utility.default_language, on_gap=on_gap)
         for fault in catalogue.faults:
             log.error("a language file has a fault: %s", fault)
-        self.sms = sms_channel(settings, world, catalogue)
+        node, links = settings.gateway.node, settings.links
+        self.receipts = Receipts(store, links, second_routes(settings.smpp), world, metrics)
+        observer = LinkObserver(response=metrics.response, refused=metrics.bind_refused)
+        parts = StoredParts(store, world, links.part_timeout_s)
+        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer)
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
+        binds_max = {link.name: link.binds_max for link in settings.smpp}
+        self.keeper = LinkKeeper(store, self.sms.links, binds_max, links, node, world)
         self._world = world
-        self.delivery = Delivery(store, self.channels, settings.delivery, settings.gateway.node, world, metrics)
+        self.delivery = Delivery(
+            store,
+            self.channels,
+            settings.delivery,
+            node,
+            world,
+            metrics,
+            is_watched=links.second_route_after_s > 0 and len(settings.smpp) > 1,
+        )
         shop = Shop.of(settings, world, module)
         self.desk = VendingDesk(shop, store, self.delivery, metrics)
         services = {service.name: service for service in settings.ussd}
@@ -185,6 +246,8 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
                     tasks.create_task(channel.run(self.desk), name=channel.name)
+                tasks.create_task(self.keeper.run(), name="leases")
+                tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
@@ -194,6 +257,7 @@ class Gateway:
         finally:
             if self.callbacks is not None:
                 await self.callbacks.stop()
+            await self.keeper.close()
             await self.delivery.close()
             await self.desk.close()
             await self.health.stop()
@@ -217,12 +281,27 @@ class Gateway:
         rounds = 0
         while True:
             for link in self.sms.links:
-                self.metrics.link_is(link.name, link.is_up())
+                self.metrics.link_stands(
+                    LinkState(
+                        link=link.name,
+                        is_up=link.is_up(),
+                        is_bound=link.is_bound(),
+                        in_flight=link.in_flight,
+                        window=link.settings.window,
+                        queued=link.queued,
+                        sent_per_s=link.sent_per_s(),
+                        allowed_per_s=link.allowed_per_s(),
+                        counts=asdict(link.counts),
+                    )
+                )
             self._keys.look()
             if rounds % 10 == 0:
                 try:
                     owed, oldest_s = await self.delivery.owed()
                     self.metrics.outbox(owed, oldest_s)
+                    by_peer = await self.delivery.oldest_by_peer() if owed else {}
+                    for link in self.sms.links:
+                        self.metrics.oldest_owed(link.name, by_peer.get(link.name, 0.0))
                 except Exception:  # the database is away, which other gauges and the health page say
                     log.exception("the outbox could not be counted")
             rounds += 1
@@ -233,7 +312,8 @@ class Gateway:
         return True
 
     async def _is_bound(self) -> bool:
-        return self.sms.is_up() or not self.settings.smpp
+        """Bound by some link; or every link is held by other nodes, for which this one stands by."""
+        return self.sms.is_up() or not self.sms.links or self.keeper.stands_by
 
     async def _has_keys(self) -> bool:
         return bool(self.module.status().keys)

@@ -17,12 +17,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from channels.contract import Channel, Message, Outcome, Reply, Sent
+from channels.contract import Channel, Message, Outcome, Reply, Sent, SentPart
 from config.settings import DeliverySettings
 from gateway.metrics import Metrics
 from gateway.purchase import TABLE, Event, State
 from gateway.world import World
-from ledger.outbox import End, Postpone, claim, owed, release
+from ledger.outbox import End, Postpone, claim, oldest_by_peer, owed, release
+from ledger.sms import SentRow
 from ledger.store import Store
 from ledger.unit import OutboxRow
 
@@ -54,7 +55,10 @@ class Delivery:
         node: str,
         world: World,
         metrics: Metrics,
+        *,
+        is_watched: bool = False,
     ) -> None:
+        self._is_watched = is_watched  # whether a second route is tried where no good receipt comes
         self._store = store
         self._channels = channels
         self._settings = settings
@@ -110,6 +114,12 @@ class Delivery:
         count, oldest = await self._store.read(owed)
         age_s = self._world.now().timestamp() - (oldest.int >> 80) / 1000 if oldest is not None else 0.0
         return count, age_s
+
+    async def oldest_by_peer(self) -> dict[str, float]:
+        """For how many seconds the oldest reply is owed, by the peer that its request came from."""
+        now = self._world.now().timestamp()
+        found = await self._store.read(oldest_by_peer)
+        return {peer: now - (oldest.int >> 80) / 1000 for peer, oldest in found.items()}
 
     async def close(self) -> None:
         """Let what is in flight end, for a short while."""
@@ -181,19 +191,38 @@ class Delivery:
             sent = Sent(Outcome.LATER, "a bug")
         now = self._world.now()
         outcome = sent.outcome
-        if outcome is Outcome.LATER and attempts + 1 >= self._settings.attempts_max:
+        if outcome is Outcome.LATER and sent.is_tried and attempts + 1 >= self._settings.attempts_max:
             outcome = Outcome.NEVER
         self._metrics.reply(reply.channel, outcome)
         if outcome is Outcome.LATER:
             wait_s = min(self._settings.retry_max_s, self._settings.retry_min_s * 2 ** min(attempts, 20))
             wait_s *= 0.5 + self._world.chance()  # or all of them would come back in one moment
-            await self._store.submit(Postpone(reply.id, now + timedelta(seconds=wait_s), sent.detail))
+            await self._store.submit(Postpone(reply.id, now + timedelta(seconds=wait_s), sent.detail, sent.is_tried))
             return
         if outcome is Outcome.NEVER:
             log.error("a reply was given up", extra={"outbox": str(reply.id), "detail": sent.detail})
         state = "SENT" if outcome is Outcome.TAKEN else "DEAD"
         confirms = (reply.request_id, _CONFIRMED) if reply.message.key in _SOLD else None
-        await self._store.submit(End(reply.id, self._node, state, confirms, sent.detail, now))
+        rows = tuple(self._sent_row(reply, part) for part in sent.parts)
+        await self._store.submit(End(reply.id, self._node, state, confirms, sent.detail, now, rows))
+
+    def _sent_row(self, reply: Reply, part: SentPart) -> SentRow:
+        """What is kept of a part until its receipt comes."""
+        return SentRow(
+            id=self._world.new_id(),
+            centre=part.centre,
+            normal=part.normal,
+            message_id=part.message_id,
+            outbox_id=reply.id,
+            part=part.part,
+            parts=part.parts,
+            link=part.link,
+            recipient=reply.recipient,
+            state=None,
+            error=None,
+            state_at=None,
+            is_watched=self._is_watched,
+        )
 
 
 def _reply(row: OutboxRow) -> Reply:

@@ -8,6 +8,7 @@ seen and then "other", because every further value would cost memory here and in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +29,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_DELIVERY_SECONDS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
 
 
 class _Names:
@@ -45,12 +47,27 @@ class _Names:
         return name
 
 
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How a link to a message centre stands; `counts` are by what was done."""
+
+    link: str
+    is_up: bool
+    is_bound: bool
+    in_flight: int
+    window: int
+    queued: int
+    sent_per_s: float
+    allowed_per_s: float
+    counts: Mapping[str, int]
+
+
 class Metrics:
     """Everything that is counted. A method per thing that happens, in the words of the trade."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._channels, self._commands, self._links = _Names(), _Names(), _Names()
+        self._channels, self._commands, self._links, self._statuses = _Names(), _Names(), _Names(), _Names()
         self._requests = self._counter("requests", "Requests stored, repeats not counted.", "channel", "command")
         self._replays = self._counter(
             "replays", "Requests that had come before and got their stored answer.", "channel"
@@ -81,6 +98,25 @@ class Metrics:
         self._owed = self._gauge("outbox_owed", "Replies that are still owed.")
         self._queue = self._gauge("queue_length", "Requests that wait for the writer of the books.")
         self._link_up = self._gauge("link_up", "1 if a link to a peer is up, else 0.", "link")
+        self._link_bound = self._gauge("link_bound", "1 if a link is bound by this node, else 0.", "link")
+        self._link_in_flight = self._gauge("link_in_flight", "Messages that wait for their response.", "link")
+        self._link_window = self._gauge("link_window", "Messages that may wait for their response.", "link")
+        self._link_queued = self._gauge("link_queued", "Messages that wait for the window or their turn.", "link")
+        self._link_rate = self._gauge("link_sent_per_second", "Messages sent a second, lately.", "link")
+        self._link_allowed = self._gauge(
+            "link_allowed_per_second", "Messages that may be sent a second now; +Inf where nothing limits them.", "link"
+        )
+        self._link_owed_age = self._gauge(
+            "link_owed_age_seconds", "Age of the oldest reply owed to customers of this link.", "link"
+        )
+        self._link_counts = self._gauge(
+            "link_messages", "What a link has done since the start, by what it was.", "link", "what"
+        )
+        self._link_responses = self._counter(
+            "link_responses", "Responses to messages sent, by command_status; none where none came.", "link", "status"
+        )
+        self._binds_refused = self._counter("link_binds_refused", "Binds refused, by command_status.", "link", "status")
+        self._receipts = self._counter("receipts", "Delivery receipts, by their state.", "link", "state")
         self._keys_ending = self._gauge(
             "vending_keys_ending",
             "Vending keys, and modules' authorisations, that end within so many days, or are over.",
@@ -111,6 +147,12 @@ class Metrics:
         self._batch_size = self._histogram("batch_size", "Requests written in one transaction.", _BATCH_SIZES)
         self._batch_seconds = self._histogram(
             "batch_seconds", "Time of one transaction, from its begin to its commit.", _SECONDS
+        )
+        self._response_seconds = self._histogram(
+            "link_response_seconds", "Time from a message sent to its response.", _SECONDS, "link"
+        )
+        self._delivery_seconds = self._histogram(
+            "link_delivery_seconds", "Time from a message taken to its receipt.", _DELIVERY_SECONDS, "link"
         )
         self._token_seconds = self._histogram("token_seconds", "Time to make one token.", _SECONDS)
         self._answer_seconds = self._histogram(
@@ -164,6 +206,24 @@ class Metrics:
     def log_line_masked(self) -> None:
         """A secret was about to be logged: hand this to `gateway.logs.set_up`."""
         self._masked.inc()
+
+    def response(self, link: str, status: str, seconds: float) -> None:
+        """A message centre answered a message, or did not in time (status "none")."""
+        name = self._links.bounded(link)
+        self._link_responses.labels(name, self._statuses.bounded(status)).inc()
+        self._response_seconds.labels(name).observe(seconds)
+
+    def bind_refused(self, link: str, status: str) -> None:
+        """A message centre refused a bind."""
+        self._binds_refused.labels(self._links.bounded(link), self._statuses.bounded(status)).inc()
+
+    def receipt(self, link: str, state: str) -> None:
+        """A delivery receipt came."""
+        self._receipts.labels(self._links.bounded(link), self._statuses.bounded(state)).inc()
+
+    def delivered(self, link: str, seconds: float) -> None:
+        """A message reached its phone, so long after the message centre took it."""
+        self._delivery_seconds.labels(self._links.bounded(link)).observe(seconds)
 
     def fault(self, part: str) -> None:
         """A part of the program met a bug of ours."""
@@ -229,6 +289,23 @@ class Metrics:
         """A link to a peer is up or not."""
         self._link_up.labels(self._links.bounded(link)).set(1 if up else 0)
 
+    def link_stands(self, state: LinkState) -> None:
+        """How a link to a message centre stands now."""
+        name = self._links.bounded(state.link)
+        self._link_up.labels(name).set(1 if state.is_up else 0)
+        self._link_bound.labels(name).set(1 if state.is_bound else 0)
+        self._link_in_flight.labels(name).set(state.in_flight)
+        self._link_window.labels(name).set(state.window)
+        self._link_queued.labels(name).set(state.queued)
+        self._link_rate.labels(name).set(state.sent_per_s)
+        self._link_allowed.labels(name).set(state.allowed_per_s)
+        for what, count in state.counts.items():
+            self._link_counts.labels(name, what).set(count)
+
+    def oldest_owed(self, link: str, seconds: float) -> None:
+        """The age of the oldest reply owed to customers of this link; 0 if none is."""
+        self._link_owed_age.labels(self._links.bounded(link)).set(max(seconds, 0.0))
+
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Ask for the queue's length whenever somebody looks, instead of being told."""
         self._queue.set_function(length)
@@ -245,5 +322,5 @@ class Metrics:
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
         return Gauge(f"prepaid_{name}", about, labels, registry=self.registry)
 
-    def _histogram(self, name: str, about: str, buckets: Iterable[float]) -> Histogram:
-        return Histogram(f"prepaid_{name}", about, registry=self.registry, buckets=tuple(buckets))
+    def _histogram(self, name: str, about: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(f"prepaid_{name}", about, labels, registry=self.registry, buckets=tuple(buckets))

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import correction_tables, counter, tables, ussd_tables
+from ledger import correction_tables, counter, sms_tables, tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.stations_tables import commission_scheme
 from ledger.unit import (
@@ -201,6 +201,7 @@ INSERTS = {
         correction_tables.correction_state,
         correction_tables.account_payment,
         counter.COUNTER_SALE,
+        sms_tables.sms_sent,
     )
 }
 
@@ -267,6 +268,15 @@ POSTPONE_OUTBOX = Update(
     "id",
     "lease_until detail",
     "lease_until = {lease_until}, detail = {detail}, attempts = attempts + 1",
+    "outbox.state = 'OWED'",
+    loose=True,
+)
+# The same where nothing was tried.
+HOLD_OUTBOX = Update(
+    tables.outbox,
+    "id",
+    "lease_until detail",
+    "lease_until = {lease_until}, detail = {detail}",
     "outbox.state = 'OWED'",
     loose=True,
 )

@@ -10,7 +10,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import tables
-from ledger.batch import CONFIRM_PURCHASE, END_OUTBOX, POSTPONE_OUTBOX
+from ledger.batch import CONFIRM_PURCHASE, END_OUTBOX, HOLD_OUTBOX, POSTPONE_OUTBOX
+from ledger.sms import SentRow
+from ledger.sms_tables import sms_sent
 from ledger.unit import Need, OutboxRow, Unit
 
 
@@ -18,7 +20,8 @@ from ledger.unit import Need, OutboxRow, Unit
 class End:
     """A reply is done with: SENT (its peer has taken it) or DEAD (never will). Only its owner may say so.
 
-    `confirms` is the purchase whose token it brought, and the state that this puts it in.
+    `confirms` is the purchase whose token it brought, and the state that this puts it in. `sent`: the parts whose
+    delivery receipts are waited for.
     """
 
     outbox_id: UUID
@@ -27,11 +30,14 @@ class End:
     confirms: tuple[UUID, str] | None
     detail: str
     at: datetime
+    sent: tuple[SentRow, ...] = ()
 
     def need(self, need: Need) -> None:
         pass  # the marks stand by themselves
 
     def decide(self, unit: Unit) -> None:
+        for row in self.sent:
+            unit.insert(sms_sent, row.values())
         unit.update(END_OUTBOX, (self.outbox_id, self.state, self.detail or None, self.at, self.owner))
         if self.state == "SENT" and self.confirms is not None:
             unit.update(CONFIRM_PURCHASE, self.confirms)
@@ -39,17 +45,18 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """A reply could not be sent now; its lease runs until it shall be tried again."""
+    """A reply could not be sent now; its lease runs until it shall be tried again. Counted unless it was not tried."""
 
     outbox_id: UUID
     lease_until: datetime
     detail: str
+    is_tried: bool = True
 
     def need(self, need: Need) -> None:
         pass  # the marks stand by themselves
 
     def decide(self, unit: Unit) -> None:
-        unit.update(POSTPONE_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
+        unit.update(POSTPONE_OUTBOX if self.is_tried else HOLD_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
 
 
 def release(connection: sa.Connection, *, owner: str, now: datetime) -> int:
@@ -83,6 +90,17 @@ def claim(
     connection.execute(o.update().where(o.c.id.in_(ids)).values(owner=owner, lease_until=lease_until))
     rows = connection.execute(sa.select(o).where(o.c.id.in_(ids)).order_by(o.c.id))
     return [OutboxRow(*row) for row in rows]
+
+
+def oldest_by_peer(connection: sa.Connection, *, count_to: int = 10_000) -> dict[str, UUID]:
+    """The oldest reply owed to each peer, among the first `count_to` that are due."""
+    o = tables.outbox
+    some = sa.select(o.c.id, o.c.peer).where(o.c.state == "OWED").order_by(o.c.lease_until).limit(count_to)
+    oldest: dict[str, UUID] = {}
+    for outbox_id, peer in connection.execute(some):
+        if peer not in oldest or outbox_id < oldest[peer]:
+            oldest[peer] = outbox_id
+    return oldest
 
 
 def owed(connection: sa.Connection, *, count_to: int = 100_000) -> tuple[int, UUID | None]:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     """Why a request was refused."""
 
     UNREADABLE = "UNREADABLE"
+    PART_MISSING = "PART_MISSING"
     METER_INVALID = "METER_INVALID"
     METER_UNKNOWN = "METER_UNKNOWN"
     METER_BLOCKED = "METER_BLOCKED"
@@ -80,6 +81,7 @@ _CUSTOMER, _PARTNER, _US = DoneBy.CUSTOMER, DoneBy.PARTNER, DoneBy.US
 # fmt: off
 ABOUT: dict[Reason, About] = {
     Reason.UNREADABLE:           About(_CUSTOMER, later=False),
+    Reason.PART_MISSING:         About(_CUSTOMER, later=True),   # a long message never became whole
     Reason.METER_INVALID:        About(_CUSTOMER, later=False),  # wrong length or check digit
     Reason.METER_UNKNOWN:        About(_CUSTOMER, later=False),
     Reason.METER_BLOCKED:        About(_US,       later=False),  # any status but INSTALLED

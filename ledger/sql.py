@@ -35,6 +35,8 @@ def pg_type(column: sa.Column[Any]) -> str:
         return "date"
     if isinstance(kind, sa.LargeBinary):
         return "bytea"
+    if isinstance(kind, sa.Boolean):
+        return "boolean"
     return "bigint" if isinstance(kind, sa.Integer) else "text"
 
 

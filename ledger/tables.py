@@ -303,6 +303,9 @@ outbox = table(
         sqlite_where=sa.text("state = 'OWED'"),
         postgresql_where=sa.text("state = 'OWED'"),
     ),
+    sa.Index(
+        "ix_outbox_dead", "id", sqlite_where=sa.text("state = 'DEAD'"), postgresql_where=sa.text("state = 'DEAD'")
+    ),
     sa.Index("ix_outbox_request_id", "request_id"),
 )
 

@@ -67,6 +67,7 @@ class Queue:
         self.waiting: deque[Stored] = deque()
         self.later: deque[tuple[float, Stored]] = deque()
         self.receivers: list[CentreSession] = []
+        self.sessions: set[CentreSession] = set()
 
 
 class Hub(Protocol):
@@ -196,6 +197,7 @@ class CentreSession:
         self.queue = None
         if queue is None:
             return
+        queue.sessions.discard(self)
         unanswered = [stored for stored, _ in self._outstanding.values() if not stored.answered]
         queue.waiting.extendleft(reversed(list(dict.fromkeys(unanswered))))
         self._outstanding.clear()
@@ -279,8 +281,12 @@ class CentreSession:
             status = codes.RINVSYSID
         elif queue.account.password != packet.password:
             status = codes.RINVPASWD
+        elif queue.account.binds_max and len(queue.sessions) >= queue.account.binds_max:
+            status = codes.RALYBND
         else:
             self.queue = queue
+            queue.sessions.add(self)
+            hub.counts.most_bound = max(hub.counts.most_bound, len(queue.sessions))
             self._sends = command_id != BIND_RECEIVER
             self._takes = command_id != BIND_TRANSMITTER
             if self._takes:
@@ -339,8 +345,12 @@ class CentreSession:
             self._say(response, sequence, status)
             return
         answer = MessageResp(response, sequence, codes.ROK, hub.accept(queue, packet, now)).encode()
+        if hub.faulty and hub.strikes(Fault.EARLY_RECEIPT):
+            self.pump(now)
         if hub.faulty and hub.strikes(Fault.SILENT_SUBMIT):
             return
+        if hub.faulty and hub.strikes(Fault.DOUBLE_ANSWER):
+            self._output.append(answer)
         if hub.faulty and hub.strikes(Fault.SLOW_SUBMIT):
             self._slow.append((now + hub.settings.slow_s, answer))
         else:

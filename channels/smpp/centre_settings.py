@@ -20,6 +20,11 @@ class Fault(StrEnum):
     QUEUE_FULL = "queue_full"  # refuse it with ESME_RMSGQFUL
     REFUSE_SUBMIT = "refuse_submit"  # refuse it with ESME_RINVDSTADR
     NACK_SUBMIT = "nack_submit"  # answer it with generic_nack
+    DOUBLE_ANSWER = "double_answer"  # answer it twice
+    EARLY_RECEIPT = "early_receipt"  # send its receipt before its answer
+    LOSE_RECEIPT = "lose_receipt"  # send none
+    BAD_RECEIPT = "bad_receipt"  # say in the receipt that it did not arrive
+    DOUBLE_RECEIPT = "double_receipt"  # send two
     DUPLICATE = "duplicate"  # deliver a message twice at once
     LOSE_ANSWER = "lose_answer"  # overhear a deliver_sm_resp
     UNKNOWN_COMMAND = "unknown_command"  # say something nobody knows before a delivery
@@ -28,13 +33,38 @@ class Fault(StrEnum):
     REFUSE_BIND = "refuse_bind"  # ESME_RBINDFAIL
 
 
+class IdForm(StrEnum):
+    """How message ids are written."""
+
+    PLAIN = "plain"  # with the prefix, hexadecimal, eight digits
+    HEX = "hex"
+    DECIMAL = "decimal"
+    ZEROS = "zeros"  # decimal with zeros before it
+    CAPITALS = "capitals"  # hexadecimal
+
+    def write(self, number: int, prefix: str) -> str:
+        """Write the id with this number."""
+        match self:
+            case IdForm.PLAIN:
+                return f"{prefix}{number:08x}"
+            case IdForm.HEX:
+                return f"{number:x}"
+            case IdForm.DECIMAL:
+                return str(number)
+            case IdForm.ZEROS:
+                return f"{number:012d}"
+            case IdForm.CAPITALS:
+                return f"{number:X}"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who may bind, and for which short codes; none listed: for all."""
+    """Who may bind, how many times at most (0: any), and for which short codes; none listed: for all."""
 
     system_id: str
     password: str = field(repr=False)
     addresses: tuple[str, ...] = ()
+    binds_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +73,9 @@ class CentreSettings:
 
     `port` 0: any free one. `id_tlv`: the optional parameter that carries the message id on deliver_sm, None for
     none, as SMPP 3.4 has it. `id_prefix`: begins every message id; give each run its own, since gateways take a
-    repeated id for a repeated message. `fault_rates`: a chance from 0 to 1 for each fault, drawn from `random`.
+    repeated id for a repeated message. `response_ids`, `receipt_ids`: how ids are written in submit_sm_resp and
+    in receipts; `receipt_text`, `receipt_tlvs`: where a receipt has id and state. `fault_rates`: a chance from 0 to 1
+    for each fault, drawn from `random`.
     """
 
     accounts: tuple[Account, ...]
@@ -56,6 +88,10 @@ class CentreSettings:
     id_prefix: str = ""
     default_alphabet: Alphabet = Alphabet.GSM
     receipts: bool = True
+    response_ids: IdForm = IdForm.PLAIN
+    receipt_ids: IdForm = IdForm.PLAIN
+    receipt_text: bool = True
+    receipt_tlvs: bool = True
     submits_per_s: float = 0.0
     slow_s: float = 1.0
     session_init_s: float = 10.0
@@ -74,6 +110,9 @@ class CentreCounts:
     connections: int = 0
     binds: int = 0
     binds_refused: int = 0
+    most_bound: int = 0
+    receipts: int = 0
+    receipts_lost: int = 0
     messages: int = 0
     deliveries: int = 0
     redeliveries: int = 0

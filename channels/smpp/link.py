@@ -1,10 +1,9 @@
-"""One link to a message centre: its sockets, its sessions, and the will to be bound again. Shell.
+"""One link to a message centre: its sessions, its pace, and the will to be bound again. Shell.
 
 A link is one transceiver session, or a transmitter and a receiver session side by side. It decides nothing about
-the protocol (`session.py` does) and nothing about messages (its owner does). It is an asyncio.Protocol with
-TCP_NODELAY (asyncio sets it on every TCP socket; a test looks) and one joined write for what one turn of the loop
-brought: a response and a submit_sm written apart stand still for 40 ms each (Nagle's algorithm against delayed
-acknowledgements).
+the protocol (`session.py` does) and nothing about messages (its owner does). It may be bound only while it is permitted
+to: always, or, where several nodes share a message centre's binds, until the end of a lease that its owner renews; the
+end is kept by the link itself, whatever the owner is doing.
 No text, phone number or password is logged.
 """
 
@@ -16,47 +15,53 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from channels.contract import Outcome
 from channels.smpp import codes
 from channels.smpp.codes import Verdict, command_name, status_name
-from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm
-from channels.smpp.receipt import Receipt
-from channels.smpp.session import (
+from channels.smpp.connection import Connection
+from channels.smpp.events import (
     BindRefused,
     Bound,
     Closed,
     Event,
-    LinkSettings,
+    LateAnswer,
     MessageIn,
     Noted,
     ReceiptIn,
     Role,
-    Session,
     State,
     SubmitAnswered,
     SubmitUnanswered,
 )
+from channels.smpp.pace import Pace
+from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm
+from channels.smpp.receipt import Receipt
+from channels.smpp.settings import LinkSettings
 
-__all__ = ["Incoming", "Link", "LinkCounts", "LinkSettings", "SubmitResult"]
+__all__ = ["Incoming", "IncomingReceipt", "Link", "LinkCounts", "LinkObserver", "LinkSettings", "SubmitResult"]
 
 log = logging.getLogger(__name__)
 
-# A peer that reads nothing while we answer its enquiries is cut off, before it fills our memory.
-_MAX_UNWRITTEN_OCTETS: Final = 4_000_000
+# So many messages in a row without any answer, and others are asked first.
+_AILING_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """How one submit_sm ended. `command_status` is None where no response came: it may have been taken or not."""
+    """How one submit_sm ended.
+
+    `command_status` is None where no response came. `is_unknown`: it may have been taken or not; else a message that
+    was not TAKEN surely was not taken.
+    """
 
     outcome: Outcome
     detail: str = ""
     command_status: int | None = None
     message_id: str = ""
+    is_unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -73,16 +78,23 @@ class LinkCounts:
     later: int = 0
     never: int = 0
     throttled: int = 0
+    unanswered: int = 0
+    answered_late: int = 0
 
 
-class Incoming:
-    """A message from a phone that waits for its answer."""
+@dataclass(slots=True)
+class LinkObserver:
+    """Whom a link tells what it measures; the composition root connects it to the metrics."""
 
-    __slots__ = ("_answered", "_connection", "_sequence", "link", "message")
+    response: Callable[[str, str, float], None] = lambda link, status, seconds: None
+    refused: Callable[[str, str], None] = lambda link, status: None
 
-    def __init__(self, link: Link, connection: _Connection, sequence: int, message: DeliverSm | DataSm) -> None:
+
+class _Answerable:
+    __slots__ = ("_answered", "_connection", "_sequence", "link")
+
+    def __init__(self, link: Link, connection: Connection[_Waiting], sequence: int) -> None:
         self.link = link
-        self.message = message
         self._connection = connection
         self._sequence = sequence
         self._answered = False
@@ -92,6 +104,28 @@ class Incoming:
         if not self._answered:
             self._answered = True
             self._connection.answer(self._sequence, command_status)
+
+
+class Incoming(_Answerable):
+    """A message from a phone that waits for its answer."""
+
+    __slots__ = ("message",)
+
+    def __init__(
+        self, link: Link, connection: Connection[_Waiting], sequence: int, message: DeliverSm | DataSm
+    ) -> None:
+        super().__init__(link, connection, sequence)
+        self.message = message
+
+
+class IncomingReceipt(_Answerable):
+    """A receipt that waits for its answer."""
+
+    __slots__ = ("receipt",)
+
+    def __init__(self, link: Link, connection: Connection[_Waiting], sequence: int, receipt: Receipt) -> None:
+        super().__init__(link, connection, sequence)
+        self.receipt = receipt
 
 
 class _Trouble(Exception):
@@ -106,60 +140,169 @@ class _Trouble(Exception):
 class _Waiting:
     message: SubmitSm
     done: asyncio.Future[SubmitResult]
+    on_late: Callable[[SubmitResult], None] | None = None
     attempts: int = 0
+    sent_at: float = 0.0
+    came_at: float = 0.0
 
 
 class Link:
     """One message centre, as the rest of the program sees it.
 
     `random` gives floats from 0 to 1, for the jitter of reconnecting. `tls` is used as it is; certificates are
-    checked against the settings' host.
+    checked against the settings' host. `leased`: it may not be bound before `permit`.
     """
 
     def __init__(
-        self, settings: LinkSettings, *, random: Callable[[], float], tls: ssl.SSLContext | None = None
+        self,
+        settings: LinkSettings,
+        *,
+        random: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
+        observer: LinkObserver | None = None,
+        leased: bool = False,
     ) -> None:
         self.settings = settings
         self.counts = LinkCounts()
+        self._may_send = True  # what operators want of it
         self._random = random
         self._tls = tls
+        self._observer = observer or LinkObserver()
         self._on_message: Callable[[Incoming], None] | None = None
-        self._on_receipt: Callable[[Receipt], None] | None = None
-        self._connections: dict[Role, _Connection] = {}
-        self._sending: _Connection | None = None
+        self._on_receipt: Callable[[IncomingReceipt], None] | None = None
+        self._connections: dict[Role, Connection[_Waiting]] = {}
+        self._alive: set[Connection[_Waiting]] = set()
+        self._sending: Connection[_Waiting] | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._pace: Pace | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._permitted = asyncio.Event()
+        self._permit_end: asyncio.TimerHandle | None = None
+        self._unanswered_in_a_row = 0
+        self._standing_down: asyncio.Task[None] | None = None
+        if not leased:
+            self._permitted.set()
 
     @property
     def name(self) -> str:
         """The peer's name, as stored with requests."""
         return self.settings.name
 
+    @property
+    def centre(self) -> str:
+        """The message centre's name: ids of messages are its own, whichever link they come by."""
+        return self.settings.centre or self.settings.name
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The beginnings of the phone numbers it serves; none for all."""
+        return self.settings.prefixes
+
     def is_up(self) -> bool:
         """Whether a message could be sent now."""
-        return not self._stopping and self._sender() is not None
+        return not self._stopping and self._may_send and self._permitted.is_set() and self._sender() is not None
+
+    def is_bound(self) -> bool:
+        """Whether any of its sessions is bound."""
+        return any(connection.session.state is State.BOUND for connection in self._connections.values())
+
+    @property
+    def is_ailing(self) -> bool:
+        """Whether the last messages got no answer at all."""
+        return self._unanswered_in_a_row >= _AILING_AFTER
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the message centre has throttled it and more waits than its window holds."""
+        slowed = self._resume is not None or (self._pace is not None and self._pace.is_slowed)
+        return slowed and len(self._waiting) > self.settings.window
+
+    @property
+    def in_flight(self) -> int:
+        """How many submit_sm wait for their response."""
+        return sum(connection.session.submits_outstanding for connection in self._alive)
+
+    @property
+    def queued(self) -> int:
+        """How many submit_sm wait for room in the window, or for their turn."""
+        return len(self._waiting)
+
+    def sent_per_s(self) -> float:
+        """How many submit_sm went out a second, lately."""
+        return self._pace.sent_per_s(asyncio.get_running_loop().time()) if self._pace is not None else 0.0
+
+    def allowed_per_s(self) -> float:
+        """How many may go out a second now; infinite where nothing limits them."""
+        return self._pace.rate_per_s if self._pace is not None else self.settings.rate_per_s or float("inf")
 
     def states(self) -> dict[str, str]:
         """Give each session's state by its role, for health pages."""
         return {role.name.lower(): connection.session.state.value for role, connection in self._connections.items()}
 
+    # -------------------------------------------------------------------------------------------- being allowed
+
+    def permit(self, until: float | None = None) -> None:
+        """Be bound, until this time of the loop's clock at the latest; None: for ever. Again to prolong it."""
+        loop = asyncio.get_running_loop()
+        if self._permit_end is not None:
+            self._permit_end.cancel()
+            self._permit_end = None
+        if until is not None:
+            if until <= loop.time():
+                self.forbid()
+                return
+            self._permit_end = loop.call_at(until, self.forbid)
+        if not self._permitted.is_set() and (self._standing_down is None or self._standing_down.done()):
+            self._permitted.set()
+
+    def forbid(self) -> None:
+        """Do not be bound: finish what is under way, for `stop_grace_s` at most, unbind, and wait for `permit`."""
+        if self._permit_end is not None:
+            self._permit_end.cancel()
+            self._permit_end = None
+        if not self._permitted.is_set():
+            return
+        self._permitted.clear()
+        log.info("link %s: stands down", self.name)
+        self._standing_down = asyncio.get_running_loop().create_task(self._leave(), name=f"{self.name}-stand-down")
+
+    def let_send(self, may_send: bool) -> None:
+        """Send from now on, or send nothing; what waits for its turn then is surely not taken."""
+        self._may_send = may_send
+        if may_send:
+            self.pump()
+        else:
+            self._give_up_waiting("paused")
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it has no connection at all, and will make none before it is permitted to."""
+        return not self._permitted.is_set() and not self._alive
+
     async def run(
-        self, on_message: Callable[[Incoming], None], on_receipt: Callable[[Receipt], None] | None = None
+        self,
+        on_message: Callable[[Incoming], None],
+        on_receipt: Callable[[IncomingReceipt], None] | None = None,
     ) -> None:
         """Be bound, for ever; on cancellation let messages be answered, unbind, and leave.
 
-        `on_message` and `on_receipt` are called from the loop and must not wait.
+        `on_message` and `on_receipt` are called from the loop and must not wait. Without `on_receipt` receipts are
+        acknowledged, and that is all.
         """
         self._on_message = on_message
         self._on_receipt = on_receipt
         self._stopping = False
+        if self._pace is None:
+            self._pace = Pace(self.settings.rate_per_s, asyncio.get_running_loop().time())
         roles = (Role.TRANSCEIVER,) if self.settings.mode == "transceiver" else (Role.TRANSMITTER, Role.RECEIVER)
         sessions = [asyncio.create_task(self._stay_bound(role), name=f"{self.name}-{role.name}") for role in roles]
         try:
             await asyncio.wait(sessions)  # not gather: on cancellation the sessions shall live until they have left
         finally:
             self._stopping = True
+            if self._permit_end is not None:
+                self._permit_end.cancel()
             try:
                 await self._leave()
             finally:
@@ -168,19 +311,23 @@ class Link:
                 await asyncio.gather(*sessions, return_exceptions=True)
                 self._give_up_waiting("link stopped")
 
-    async def submit(self, message: SubmitSm) -> SubmitResult:
+    # -------------------------------------------------------------------------------------------- sending
+
+    async def submit(self, message: SubmitSm, on_late: Callable[[SubmitResult], None] | None = None) -> SubmitResult:
         """Send one message and wait for what the message centre says.
 
-        Waits while the window is full, in order. A throttled message is tried again after the link's pause, a few
-        times, since it was surely not taken. LATER also where the link is down or no response came.
+        Waits while the window is full or the pace does not allow it, in order. A throttled message is tried again
+        after the link's pause, a few times, since it was surely not taken. LATER also where the link is down or no
+        response came; should one come all the same, `on_late` is told, from the loop.
         """
-        if self._stopping or self._sender() is None:
+        if not self.is_up():
             return self._count(SubmitResult(Outcome.LATER, "link down"))
         if len(self._waiting) >= self.settings.max_queued:
             return self._count(SubmitResult(Outcome.LATER, "too many waiting"))
-        waiting = _Waiting(message, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(message, loop.create_future(), on_late, came_at=loop.time())
         self._waiting.append(waiting)
-        self._pump()
+        self.pump()
         return self._count(await waiting.done)
 
     def _count(self, result: SubmitResult) -> SubmitResult:
@@ -193,56 +340,74 @@ class Link:
             counts.never += 1
         return result
 
-    # -------------------------------------------------------------------------------------------- sending
-
-    def _sender(self) -> _Connection | None:
+    def _sender(self) -> Connection[_Waiting] | None:
         """Give the connection by which messages go out now."""
         connection = self._sending
         return connection if connection is not None and connection.session.state is State.BOUND else None
 
-    def _pump(self) -> None:
-        """Send what the window has room for."""
+    def pump(self) -> None:
+        """Send what the window has room for and the pace allows."""
         sender = self._sender()
-        if sender is None or self._resume is not None or not sender.writable:
+        if sender is None or self._resume is not None or not sender.writable or not self._may_send:
             return
         session = sender.session
         if not (self._waiting and session.can_submit):
             return
+        now, pace = sender.loop.time(), self._pace
+        assert pace is not None, "the link runs"
         while self._waiting and session.can_submit:
+            wait_s = pace.wait_s(now)
+            if wait_s:
+                self._resume = sender.loop.call_later(wait_s, self._end_pause)
+                break
             waiting = self._waiting.popleft()
             if waiting.done.done():  # whoever waited has gone
                 continue
+            if now - waiting.came_at > self.settings.queued_s:
+                # Whoever owns it may soon be somebody else: it must not go out from here any more.
+                waiting.done.set_result(SubmitResult(Outcome.LATER, "waited too long"))
+                continue
             waiting.attempts += 1
+            waiting.sent_at = now
             try:
-                sequence = session.submit(waiting.message, sender.loop.time())
+                sequence = session.submit(waiting.message, now)
             except ValueError as fault:
                 waiting.done.set_result(SubmitResult(Outcome.NEVER, str(fault)))
                 continue
+            pace.spend(now)
             self.counts.submits += 1
             sender.submitted[sequence] = waiting
         sender.write_soon()
         sender.set_timer()
 
     def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._resume is None:
-            self._resume = loop.call_later(self.settings.throttle_pause_s, self._end_pause)
+        if self._resume is not None:
+            self._resume.cancel()
+        self._resume = loop.call_later(self.settings.throttle_pause_s, self._end_pause)
 
     def _end_pause(self) -> None:
         self._resume = None
-        self._pump()
+        self.pump()
 
-    def _submit_answered(self, connection: _Connection, event: SubmitAnswered) -> None:
+    def _submit_answered(self, connection: Connection[_Waiting], event: SubmitAnswered) -> None:
         waiting = connection.submitted.pop(event.sequence)
         status = event.command_status
+        now = connection.loop.time()
+        self._unanswered_in_a_row = 0
+        self._observer.response(self.name, status_name(status), now - waiting.sent_at)
         verdict = self.settings.verdicts.get(status) or codes.verdict(status)
+        assert self._pace is not None, "the link runs"
         if verdict is Verdict.PAUSE:
             self.counts.throttled += 1
+            self._pace.throttled(now)
             self._pause(connection.loop)
             if waiting.attempts <= self.settings.throttle_retries and not waiting.done.done():
                 self._waiting.appendleft(waiting)  # before those that came after it
                 return
         if verdict is Verdict.REBIND:
             connection.give_up("the peer does not hold us for bound")
+        if verdict is Verdict.TAKEN:
+            self._pace.went_well(now)
         if waiting.done.done():
             return
         if verdict is Verdict.TAKEN:
@@ -250,6 +415,28 @@ class Link:
             return
         outcome = Outcome.NEVER if verdict is Verdict.NEVER else Outcome.LATER
         waiting.done.set_result(SubmitResult(outcome, status_name(status), status))
+
+    def _submit_unanswered(self, connection: Connection[_Waiting], event: SubmitUnanswered) -> None:
+        waiting = connection.submitted.pop(event.sequence)
+        self.counts.unanswered += 1
+        if not connection.session.is_closed:
+            self._unanswered_in_a_row += 1
+            self._observer.response(self.name, "none", connection.loop.time() - waiting.sent_at)
+            if waiting.on_late is not None:
+                connection.late[event.sequence] = waiting
+                while len(connection.late) > self.settings.max_queued:
+                    del connection.late[next(iter(connection.late))]
+        if not waiting.done.done():
+            result = SubmitResult(Outcome.LATER, f"outcome unknown, {event.reason}", is_unknown=True)
+            waiting.done.set_result(result)
+
+    def _submit_answered_late(self, connection: Connection[_Waiting], event: LateAnswer) -> None:
+        waiting = connection.late.pop(event.sequence, None)
+        status = event.command_status
+        self.counts.answered_late += 1
+        self._unanswered_in_a_row = 0
+        if waiting is not None and waiting.on_late is not None and status == codes.ROK:
+            waiting.on_late(SubmitResult(Outcome.TAKEN, "late", status, event.message_id))
 
     def _give_up_waiting(self, reason: str) -> None:
         if self._resume is not None:
@@ -272,6 +459,7 @@ class Link:
         )
         while True:
             pause = self.settings.reconnect_min_s
+            await self._permitted.wait()
             try:
                 # One that lasted ends here without an exception, and the count of failures begins anew.
                 await retrying(self._have_session, role)
@@ -297,33 +485,43 @@ class Link:
         log.log(level, "link %s: %s; again in %.1f s, attempt %d", self.name, fault, pause, state.attempt_number)
 
     async def _have_session(self, role: Role) -> None:
-        """Connect, bind, and stay until the session ends; _Trouble unless it lasted."""
+        """Connect, bind, and stay until the session ends; _Trouble unless it lasted or had to end."""
         settings = self.settings
         loop = asyncio.get_running_loop()
-        connection = _Connection(self, role, loop)
+        if not self._permitted.is_set():
+            return
+        connection: Connection[_Waiting] = Connection(self, role, loop)
+        self._alive.add(connection)
         began = loop.time()
         try:
-            async with asyncio.timeout(settings.bind_timeout_s):
-                await loop.create_connection(
-                    lambda: connection,
-                    settings.host,
-                    settings.port,
-                    ssl=self._tls,
-                    server_hostname=settings.host if self._tls is not None else None,
-                )
-        except (OSError, TimeoutError) as fault:
-            raise _Trouble(f"{role.name.lower()}: no connection, {type(fault).__name__} {fault}") from None
-        try:
+            try:
+                async with asyncio.timeout(settings.bind_timeout_s):
+                    await loop.create_connection(
+                        lambda: connection,
+                        settings.host,
+                        settings.port,
+                        ssl=self._tls,
+                        server_hostname=settings.host if self._tls is not None else None,
+                    )
+            except (OSError, TimeoutError) as fault:
+                raise _Trouble(f"{role.name.lower()}: no connection, {type(fault).__name__} {fault}") from None
+            if not self._permitted.is_set():  # the permission ended while the connection was made
+                connection.give_up("stands down")
             reason = await connection.ended
+            await connection.gone
         finally:
             if self._connections.get(role) is connection:
                 del self._connections[role]
             connection.give_up("cancelled")
+            self._alive.discard(connection)
             if role.sends:
                 self._sending = None
                 self._give_up_waiting("link down")
+        if not self._permitted.is_set() or self._stopping:
+            return
         refused = connection.refused
         if refused is not None:
+            self._observer.refused(self.name, status_name(refused))
             slow = refused in codes.BIND_NEEDS_A_PERSON
             raise _Trouble(f"{role.name.lower()}: bind refused, {status_name(refused)}", slow=slow)
         if loop.time() - began < settings.reconnect_max_s:
@@ -332,7 +530,10 @@ class Link:
 
     async def _leave(self) -> None:
         """Let what is under way come to its end, then unbind; for at most `stop_grace_s`."""
-        connections = [each for each in self._connections.values() if not each.ended.done()]
+        connections = list(self._connections.values())
+        for connection in self._alive - set(connections):
+            connection.give_up("stands down")  # not bound yet
+        connections = [each for each in connections if not each.ended.done()]
         if not connections:
             return
         try:
@@ -352,7 +553,15 @@ class Link:
 
     # -------------------------------------------------------------------------------------------- told by connections
 
-    def _take_events(self, connection: _Connection, events: list[Event]) -> None:
+    def answered(self, command_status: int) -> None:
+        """Count an answer to a message."""
+        if command_status == codes.ROK:
+            self.counts.acknowledged += 1
+        else:
+            self.counts.put_off += 1
+
+    def take_events(self, connection: Connection[_Waiting], events: list[Event]) -> None:
+        """Hear what happened on a connection."""
         for event in events:
             match event:
                 case MessageIn():
@@ -361,19 +570,23 @@ class Link:
                     self._on_message(Incoming(self, connection, event.sequence, event.message))
                 case SubmitAnswered():
                     self._submit_answered(connection, event)
-                case SubmitUnanswered():
-                    waiting = connection.submitted.pop(event.sequence)
-                    if not waiting.done.done():
-                        waiting.done.set_result(SubmitResult(Outcome.LATER, f"outcome unknown, {event.reason}"))
                 case ReceiptIn():
                     self.counts.receipts += 1
+                    incoming = IncomingReceipt(self, connection, event.sequence, event.receipt)
                     if self._on_receipt is not None:
-                        self._on_receipt(event.receipt)
+                        self._on_receipt(incoming)
+                    else:
+                        incoming.answer(codes.ROK)
+                case SubmitUnanswered():
+                    self._submit_unanswered(connection, event)
+                case LateAnswer():
+                    self._submit_answered_late(connection, event)
                 case Bound():
                     self.counts.sessions += 1
                     self._connections[connection.session.role] = connection
                     if connection.session.role.sends:
                         self._sending = connection
+                        self._unanswered_in_a_row = 0
                     log.info("link %s: bound as %s", self.name, connection.session.role.name.lower())
                 case BindRefused():
                     connection.refused = event.command_status
@@ -388,147 +601,3 @@ class Link:
                     )
                 case Closed():
                     connection.finish(event.reason)
-
-
-class _Connection(asyncio.Protocol):
-    """One socket and its session."""
-
-    def __init__(self, link: Link, role: Role, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.session = Session(link.settings, role, loop.time())
-        self.submitted: dict[int, _Waiting] = {}
-        self.ended: asyncio.Future[str] = loop.create_future()
-        self.refused: int | None = None
-        self.writable = True
-        self._link = link
-        self._transport: asyncio.Transport | None = None
-        self._write_planned = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._quiet: asyncio.Future[None] | None = None
-
-    # Called by the loop.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.session.bind(self.loop.time())
-        self._write()
-        self.set_timer()
-
-    def data_received(self, data: bytes) -> None:
-        self._after(self.session.receive(data, self.loop.time()))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._link._take_events(self, self.session.lost(f"connection lost{f', {exc}' if exc else ''}"))
-        self.finish("connection lost")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = True
-        self._link._pump()
-
-    # Called by the link.
-
-    def answer(self, sequence: int, command_status: int) -> None:
-        if command_status == codes.ROK:
-            self._link.counts.acknowledged += 1
-        else:
-            self._link.counts.put_off += 1
-        events = self.session.answer(sequence, command_status)
-        if events:
-            self._after(events)
-        else:
-            self.write_soon()
-        self._see_whether_quiet()
-
-    def write_soon(self) -> None:
-        """Write once, at the end of this turn of the loop, what all of the turn has to say."""
-        if not self._write_planned:
-            self._write_planned = True
-            self.loop.call_soon(self._write_planned_output)
-
-    async def quiet(self) -> None:
-        """Wait until no message of either direction is under way."""
-        if self._quiet is None:
-            self._quiet = self.loop.create_future()
-        self._see_whether_quiet()
-        either: list[asyncio.Future[Any]] = [self._quiet, self.ended]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-
-    def unbind(self) -> None:
-        if self.session.state is State.BOUND:
-            self.session.unbind(self.loop.time())
-            self._write()
-            self.set_timer()
-
-    def give_up(self, reason: str) -> None:
-        """End the session at once, without ceremony."""
-        if self.session.is_closed:
-            return  # `finish` has been called, and its last octets may still be on their way
-        self._link._take_events(self, self.session.lost(reason))
-        if self._transport is not None:
-            self._transport.abort()
-
-    def finish(self, reason: str) -> None:
-        """Write what is left and close."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._write()
-            self._transport.close()
-            # A peer that does not read must not keep the socket.
-            self._timer = self.loop.call_later(self._link.settings.stop_grace_s, self._transport.abort)
-        if not self.ended.done():
-            self.ended.set_result(reason)
-
-    # Inside.
-
-    def _after(self, events: list[Event]) -> None:
-        if events:
-            self._link._take_events(self, events)
-            self._link._pump()
-            self._see_whether_quiet()
-        self.write_soon()
-        if not self.session.is_closed:
-            self.set_timer()
-
-    def _write_planned_output(self) -> None:
-        self._write_planned = False
-        self._write()
-
-    def _write(self) -> None:
-        octets = self.session.take_output()
-        transport = self._transport
-        if not octets or transport is None or transport.is_closing():
-            return
-        transport.write(octets)
-        if not self.writable and transport.get_write_buffer_size() > _MAX_UNWRITTEN_OCTETS:
-            self.give_up("the peer does not read")
-
-    def set_timer(self) -> None:
-        deadline = self.session.next_deadline()
-        if deadline is None:
-            return
-        if self._timer is not None:
-            # Deadlines mostly move away; the timer looks again when it fires. Only an earlier one is worth a change.
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self.loop.call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        # The loop may call a little before the time it was given, by the resolution of its clock.
-        self._after(self.session.tick(self.loop.time() + 0.001))
-
-    def _see_whether_quiet(self) -> None:
-        if self._quiet is not None and not self._quiet.done():
-            session = self.session
-            if session.is_closed or not (session.messages_unanswered or session.submits_outstanding):
-                self._quiet.set_result(None)

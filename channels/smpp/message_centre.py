@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from channels.smpp.centre_session import CentreSession, Queue, Stored
-from channels.smpp.centre_settings import Account, CentreCounts, CentreSettings, Fault, ReceivedReply
+from channels.smpp.centre_settings import Account, CentreCounts, CentreSettings, Fault, IdForm, ReceivedReply
 from channels.smpp.codes import HEADER_OCTETS, TLV_MESSAGE_STATE, TLV_RECEIPTED_MESSAGE_ID
 from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm, Tlv
 from channels.smpp.phones import Phones
@@ -34,6 +34,7 @@ __all__ = [
     "CentreFull",
     "CentreSettings",
     "Fault",
+    "IdForm",
     "MessageCentre",
     "ReceivedReply",
     "serve",
@@ -300,7 +301,8 @@ class MessageCentre:
 
     def accept(self, queue: Queue, message: SubmitSm | DataSm, now: float) -> str:
         """Record a message to a phone, and give it a message id."""
-        message_id = self._new_id()
+        self._last_id += 1
+        number = self._last_id
         reply = self._phones.record(queue.account.system_id, message, now)
         if reply is not None:
             self.counts.replies += 1
@@ -310,8 +312,8 @@ class MessageCentre:
             if self.on_reply is not None:
                 self.on_reply(reply)
         if self.settings.receipts and message.registered_delivery & 0x01:
-            self._send_receipt(queue, message, message_id)
-        return message_id
+            self._send_receipts(queue, message, number)
+        return self.settings.response_ids.write(number, self.settings.id_prefix)
 
     def _wake(self, phone: str, waiters: deque[asyncio.Future[ReceivedReply]]) -> None:
         while waiters:
@@ -334,10 +336,24 @@ class MessageCentre:
         self._allowance -= 1
         return True
 
-    def _send_receipt(self, queue: Queue, message: SubmitSm | DataSm, message_id: str) -> None:
-        """Tell what became of a message (appendix B): delivered, always."""
-        text = f"id:{message_id} sub:001 dlvrd:001 stat:DELIVRD err:000 text:"
-        tlvs = ((TLV_RECEIPTED_MESSAGE_ID, message_id.encode("ascii") + b"\0"), (TLV_MESSAGE_STATE, b"\x02"))
+    def _send_receipts(self, queue: Queue, message: SubmitSm | DataSm, number: int) -> None:
+        """Tell what became of a message (appendix B): delivered, unless a fault says otherwise."""
+        if self.faulty and self.strikes(Fault.LOSE_RECEIPT):
+            self.counts.receipts_lost += 1
+            return
+        is_bad = self.faulty and self.strikes(Fault.BAD_RECEIPT)
+        for _ in range(2 if self.faulty and self.strikes(Fault.DOUBLE_RECEIPT) else 1):
+            self._send_receipt(queue, message, number, "UNDELIV" if is_bad else "DELIVRD", 5 if is_bad else 2)
+
+    def _send_receipt(self, queue: Queue, message: SubmitSm | DataSm, number: int, state: str, code: int) -> None:
+        settings = self.settings
+        message_id = settings.receipt_ids.write(number, settings.id_prefix)
+        good = int(code == 2)
+        text = f"id:{message_id} sub:001 dlvrd:00{good} stat:{state} err:000 text:" if settings.receipt_text else ""
+        tlvs: tuple[Tlv, ...] = ()
+        if settings.receipt_tlvs:
+            tlvs = (TLV_RECEIPTED_MESSAGE_ID, message_id.encode("ascii") + b"\0"), (TLV_MESSAGE_STATE, bytes((code,)))
+        self.counts.receipts += 1
         try:
             self._store(queue, message.destination_addr, message.source_addr, text.encode("ascii"), 0, 0x04, tlvs)
         except CentreFull:

@@ -8,15 +8,19 @@ github.com/jookies/jasmin/issues/513 and 612 for what goes wrong otherwise.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from channels.smpp.codes import TLV_SAR_MSG_REF_NUM, TLV_SAR_SEGMENT_SEQNUM, TLV_SAR_TOTAL_SEGMENTS, UDHI
 from channels.smpp.pdu import DataSm, ShortMessage, find_tlv
+from channels.smpp.septets import unpack
+from channels.smpp.text import Alphabet, Shifts, is_septets
 
 _CONCATENATED_8_BIT: Final = 0x00
 _CONCATENATED_16_BIT: Final = 0x08
+_SINGLE_SHIFT: Final = 0x24
+_LOCKING_SHIFT: Final = 0x25
 
 
 class Place(NamedTuple):
@@ -28,18 +32,42 @@ class Place(NamedTuple):
     number: int
 
 
+class Body(NamedTuple):
+    """A message without its user data header, and what this says.
+
+    `place`: among its parts, None if it stands alone. `octets`: packed septets are unpacked. `shifts`: the national
+    tables it announces, None for none.
+    """
+
+    place: Place | None
+    octets: bytes
+    shifts: Shifts | None
+
+
 def place_of(message: ShortMessage | DataSm) -> tuple[Place | None, bytes]:
-    """Give the place of a message among its parts, None if it stands alone; and its octets without the header.
+    """Give the place of a message among its parts, None if it stands alone; and its octets without the header."""
+    place, octets, _ = body_of(message)
+    return place, octets
+
+
+def body_of(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GSM) -> Body:
+    """Take a message apart; `default` is the alphabet of data_coding 0 on its link.
 
     A place that cannot be (number 0, or beyond the total) and a header longer than the message count as none.
     """
     octets = message.octets
     place: Place | None = None
+    shifts: Shifts | None = None
+    header_octets = 0
     if message.esm_class & UDHI and octets:
         header_octets = 1 + octets[0]
         if header_octets <= len(octets):
-            place = _place_in_header(octets[1:header_octets])
+            place, shifts = _read_header(octets[1:header_octets])
             octets = octets[header_octets:]
+        else:
+            header_octets = 0
+    if default is Alphabet.GSM_PACKED and is_septets(message.data_coding, default):
+        octets = unpack(octets, header_octets)
     if place is None and message.tlvs:
         reference = find_tlv(message.tlvs, TLV_SAR_MSG_REF_NUM)
         total = find_tlv(message.tlvs, TLV_SAR_TOTAL_SEGMENTS)
@@ -48,20 +76,27 @@ def place_of(message: ShortMessage | DataSm) -> tuple[Place | None, bytes]:
             place = Place("sar", int.from_bytes(reference, "big"), total[-1], number[-1])
     if place is not None and (place.total < 2 or not 1 <= place.number <= place.total):
         place = None
-    return place, octets
+    return Body(place, octets, shifts)
 
 
-def _place_in_header(elements: bytes) -> Place | None:
+def _read_header(elements: bytes) -> tuple[Place | None, Shifts | None]:
+    """Walk all information elements: the one of the parts need not be the first, and repeated ones count once."""
+    place: Place | None = None
+    locking = single = 0
     at = 0
     while at + 2 <= len(elements):
         identifier, length = elements[at], elements[at + 1]
         value = elements[at + 2 : at + 2 + length]
         at += 2 + length
-        if identifier == _CONCATENATED_8_BIT and len(value) == 3:
-            return Place("udh8", value[0], value[1], value[2])
-        if identifier == _CONCATENATED_16_BIT and len(value) == 4:
-            return Place("udh16", int.from_bytes(value[:2], "big"), value[2], value[3])
-    return None
+        if identifier == _CONCATENATED_8_BIT and len(value) == 3 and place is None:
+            place = Place("udh8", value[0], value[1], value[2])
+        elif identifier == _CONCATENATED_16_BIT and len(value) == 4 and place is None:
+            place = Place("udh16", int.from_bytes(value[:2], "big"), value[2], value[3])
+        elif identifier == _LOCKING_SHIFT and len(value) == 1:
+            locking = value[0]
+        elif identifier == _SINGLE_SHIFT and len(value) == 1:
+            single = value[0]
+    return place, Shifts(locking, single) if locking or single else None
 
 
 PieceT = TypeVar("PieceT")
@@ -93,17 +128,6 @@ class Assembler(Generic[PieceT]):
         entry = self._entry(key, now)
         entry.pieces[place.number] = piece
         return self._whole(key, entry, place.total)
-
-    def put_back(self, key: Hashable, pieces: Mapping[int, PieceT], total: int, now: float) -> list[PieceT] | None:
-        """Keep pieces by number again, of a message that could not be used; what `add` gives.
-
-        For those that nobody will send again. Where the same part has come anew meanwhile, that one stays.
-        """
-        if not pieces:
-            return None
-        entry = self._entry(key, now)
-        entry.pieces = {**pieces, **entry.pieces}
-        return self._whole(key, entry, total)
 
     def _entry(self, key: Hashable, now: float) -> _Open[PieceT]:
         entry = self._open.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from channels.smpp.centre_settings import ReceivedReply
-from channels.smpp.parts import Assembler, place_of
+from channels.smpp.parts import Assembler, body_of
 from channels.smpp.pdu import DataSm, SubmitSm
 from channels.smpp.text import Alphabet, decode
 
@@ -44,7 +44,7 @@ class Phones:
 
     def record(self, system_id: str, message: SubmitSm | DataSm, now: float) -> ReceivedReply | None:
         """Take a message, and give the text once it is whole."""
-        place, octets = place_of(message)
+        place, octets, _ = body_of(message, self._alphabet)
         coding = message.data_coding
         parts = 1
         if place is None:

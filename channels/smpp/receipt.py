@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from channels.smpp.codes import TLV_MESSAGE_STATE, TLV_NETWORK_ERROR_CODE, TLV_RECEIPTED_MESSAGE_ID
-from channels.smpp.parts import place_of
+from channels.smpp.parts import body_of
 from channels.smpp.pdu import DataSm, ShortMessage, find_tlv
 from channels.smpp.text import Alphabet, decode
 
@@ -46,7 +46,8 @@ _FIELD: Final = re.compile(r"(?i)\b(id|sub|dlvrd|submit date|done date|stat|err)
 class Receipt:
     """The fields of a receipt; None where it does not say. Ids, states and dates are as the message centre wrote them.
 
-    `message_id` and `state` are taken from the optional parameters where these are there, else from the text.
+    `about` is the number that the message had gone to. `message_id` and `state` are taken from the optional parameters
+    where these are there, else from the text.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Receipt:
     delivered_parts: str | None = None
     submit_date: str | None = None
     done_date: str | None = None
+    about: str = ""
 
 
 def is_receipt(message: ShortMessage | DataSm) -> bool:
@@ -64,9 +66,17 @@ def is_receipt(message: ShortMessage | DataSm) -> bool:
     return bool(message.esm_class & TYPE_BITS)
 
 
+def looks_like_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GSM) -> bool:
+    """Whether its text begins as a receipt's and has a state; only for links that are told not to mark receipts."""
+    if find_tlv(message.tlvs, TLV_RECEIPTED_MESSAGE_ID) and find_tlv(message.tlvs, TLV_MESSAGE_STATE):
+        return True
+    text = decode(body_of(message, default).octets, message.data_coding, default).lower()
+    return text.startswith("id:") and " stat:" in text
+
+
 def read_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GSM) -> Receipt:
     """Read what the receipt says. Never refuses."""
-    _, octets = place_of(message)
+    octets = body_of(message, default).octets
     fields: dict[str, str] = {}
     for key, value in _FIELD.findall(decode(octets, message.data_coding, default)):
         fields.setdefault(key.lower(), value)
@@ -74,7 +84,7 @@ def read_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GS
     state = find_tlv(message.tlvs, TLV_MESSAGE_STATE)
     error = find_tlv(message.tlvs, TLV_NETWORK_ERROR_CODE)
     return Receipt(
-        kind=KINDS.get(message.esm_class & TYPE_BITS, "unknown"),
+        kind=KINDS.get(message.esm_class & TYPE_BITS, "unknown" if message.esm_class & TYPE_BITS else "receipt"),
         message_id=message_id.rstrip(b"\0").decode("latin-1") if message_id else fields.get("id"),
         state=STATES.get(state[-1], str(state[-1])) if state else fields.get("stat"),
         error=fields.get("err") or (error.hex() if error else None),
@@ -82,4 +92,5 @@ def read_receipt(message: ShortMessage | DataSm, default: Alphabet = Alphabet.GS
         delivered_parts=fields.get("dlvrd"),
         submit_date=fields.get("submit date"),
         done_date=fields.get("done date"),
+        about=message.source_addr,
     )

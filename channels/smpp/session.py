@@ -11,19 +11,14 @@ whatever order. The rules are `TABLE`, at the end. Paragraphs are those of the S
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable
 from typing import Final
 
 from channels.smpp import codes
 from channels.smpp.codes import (
     ALERT_NOTIFICATION,
-    BIND_RECEIVER,
     BIND_RECEIVER_RESP,
-    BIND_TRANSCEIVER,
     BIND_TRANSCEIVER_RESP,
-    BIND_TRANSMITTER,
     BIND_TRANSMITTER_RESP,
     COMMAND_NAMES,
     DATA_SM,
@@ -37,10 +32,23 @@ from channels.smpp.codes import (
     OUTBIND,
     RESPONSE_BIT,
     SUBMIT_SM_RESP,
-    TLV_RECEIPTED_MESSAGE_ID,
     TLV_SC_INTERFACE_VERSION,
     UNBIND,
     UNBIND_RESP,
+)
+from channels.smpp.events import (
+    BindRefused,
+    Bound,
+    Closed,
+    Event,
+    LateAnswer,
+    MessageIn,
+    Noted,
+    ReceiptIn,
+    Role,
+    State,
+    SubmitAnswered,
+    SubmitUnanswered,
 )
 from channels.smpp.framing import Framer, read_header
 from channels.smpp.pdu import (
@@ -56,164 +64,14 @@ from channels.smpp.pdu import (
     decode,
     find_tlv,
 )
-from channels.smpp.receipt import Receipt, is_receipt, read_receipt
-from channels.smpp.text import Alphabet
+from channels.smpp.receipt import is_receipt, looks_like_receipt, read_receipt
+from channels.smpp.settings import LinkSettings
 
 _HEADER_ONLY = struct.Struct(">IIII")
 _EMPTY_MESSAGE_ID = struct.Struct(">IIIIx")
 
-
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """One link to a message centre. Times in seconds.
-
-    `centre`: the message centre's name, which links to the same one share; empty: that of the link. `mode`:
-    "transceiver", or "pair" for a transmitter and a receiver session. `source_addr`: our short code. `window`:
-    submit_sm outstanding at most; the guide says 10 unless told otherwise (2.9). `enquire_link_s`: silence after
-    which the peer is asked; keep it under the idle limit of a VPN; 0 for never. `inactivity_s`: silence after which
-    the session is given up; 0 for never. `reference_tlv`: where this message centre puts its own message id on
-    deliver_sm, None for nowhere. `max_unanswered`: messages held while they are stored; further ones are told to
-    come later. `max_queued`: replies that wait for the window. `verdicts`: command_status values that mean
-    something else here.
-    """
-
-    name: str
-    host: str
-    port: int
-    system_id: str
-    password: str = field(repr=False)
-    system_type: str = ""
-    mode: str = "transceiver"
-    source_addr: str = ""
-    source_addr_ton: int = 0
-    source_addr_npi: int = 0
-    dest_addr_ton: int = 1
-    dest_addr_npi: int = 1
-    window: int = 10
-    enquire_link_s: float = 30.0
-    response_timeout_s: float = 60.0
-    bind_timeout_s: float = 10.0
-    inactivity_s: float = 120.0
-    reconnect_min_s: float = 1.0
-    reconnect_max_s: float = 30.0
-    throttle_pause_s: float = 1.0
-    throttle_retries: int = 3
-    stop_grace_s: float = 5.0
-    default_alphabet: Alphabet = Alphabet.GSM
-    reference_tlv: int | None = TLV_RECEIPTED_MESSAGE_ID
-    max_unanswered: int = 1000
-    max_queued: int = 10_000
-    registered_delivery: int = 0
-    centre: str = ""
-    verdicts: Mapping[int, codes.Verdict] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("transceiver", "pair"):
-            raise ValueError(f"link {self.name}: mode: transceiver or pair expected, got {self.mode!r}")
-        if self.window < 1 or self.max_unanswered < 1:
-            raise ValueError(f"link {self.name}: window and max_unanswered: at least 1 expected")
-        try:
-            Bind(BIND_TRANSCEIVER, 1, self.system_id, self.password, self.system_type).encode()
-        except ValueError as fault:
-            raise ValueError(f"link {self.name}: {fault}") from None
-
-
-class Role(Enum):
-    """What a session is bound as; the value is the command that binds it."""
-
-    TRANSCEIVER = BIND_TRANSCEIVER
-    TRANSMITTER = BIND_TRANSMITTER
-    RECEIVER = BIND_RECEIVER
-
-    @property
-    def sends(self) -> bool:
-        """Whether submit_sm may go out."""
-        return self is not Role.RECEIVER
-
-    @property
-    def takes(self) -> bool:
-        """Whether deliver_sm may come in."""
-        return self is not Role.TRANSMITTER
-
-
-class State(Enum):
-    """Where a session is in its life. The specification's BOUND_TX, _RX and _TRX are BOUND with a role (2.2)."""
-
-    OPEN = "open"
-    BINDING = "binding"
-    BOUND = "bound"
-    LEAVING = "leaving"  # the peer has said unbind; messages being stored are still answered
-    UNBINDING = "unbinding"  # we have said unbind
-    CLOSED = "closed"
-
-
-# ------------------------------------------------------------------------------------------------ events
-
-
-@dataclass(slots=True)
-class Bound:
-    """The bind was accepted. `version` is the peer's sc_interface_version, None where it did not say."""
-
-    version: int | None
-
-
-@dataclass(slots=True)
-class BindRefused:
-    """The bind was refused; `Closed` follows."""
-
-    command_status: int
-
-
-@dataclass(slots=True)
-class MessageIn:
-    """A message for us, not yet answered."""
-
-    sequence: int
-    message: DeliverSm | DataSm
-
-
-@dataclass(slots=True)
-class ReceiptIn:
-    """News of a message of ours, already answered."""
-
-    receipt: Receipt
-
-
-@dataclass(slots=True)
-class SubmitAnswered:
-    """What the message centre says to a submit_sm; a generic_nack is its refusal like any other."""
-
-    sequence: int
-    command_status: int
-    message_id: str
-
-
-@dataclass(slots=True)
-class SubmitUnanswered:
-    """No answer to a submit_sm, and none will be waited for: it may have been taken or not."""
-
-    sequence: int
-    reason: str
-
-
-@dataclass(slots=True)
-class Noted:
-    """Something for the log alone."""
-
-    what: str
-    command_id: int
-    command_status: int = 0
-    sequence: int = 0
-
-
-@dataclass(slots=True)
-class Closed:
-    """The session is over: write what is left of the output, close the socket."""
-
-    reason: str
-
-
-Event = Bound | BindRefused | MessageIn | ReceiptIn | SubmitAnswered | SubmitUnanswered | Noted | Closed
+# Answers that come after their time-out still say something; so many numbers are remembered for them.
+_LATE_MAX: Final = 1_000
 
 
 class NotAllowed(RuntimeError):
@@ -241,7 +99,9 @@ class Session:
         self._enquiry: tuple[int, float] | None = None
         # Deadlines by sequence; all have the same time-out, so the first one is the earliest.
         self._submits: dict[int, float] = {}
+        self._late: dict[int, None] = {}
         self._unanswered: dict[int, DeliverSm | DataSm] = {}
+        self._receipts_unanswered = 0
         self._leaving: tuple[int, float] | None = None
 
     # -------------------------------------------------------------------------------------------- asked by the owner
@@ -274,7 +134,7 @@ class Session:
 
     @property
     def messages_unanswered(self) -> int:
-        """How many messages wait for `answer`."""
+        """How many messages and receipts wait for `answer`."""
         return len(self._unanswered)
 
     def submit(self, message: SubmitSm, now: float) -> int:
@@ -295,10 +155,12 @@ class Session:
         return message.sequence
 
     def answer(self, sequence: int, command_status: int) -> list[Event]:
-        """Answer a message given out as `MessageIn`; nothing happens if it can no longer be answered."""
+        """Answer what was given out as `MessageIn` or `ReceiptIn`; nothing happens if it can no longer be answered."""
         message = self._unanswered.pop(sequence, None)
         if message is None or self.state is State.CLOSED:
             return []
+        if self._receipts_unanswered and self._is_receipt(message):
+            self._receipts_unanswered -= 1
         response = DELIVER_SM_RESP if message.command_id == DELIVER_SM else DATA_SM_RESP
         self._output.append(_EMPTY_MESSAGE_ID.pack(17, response, command_status, sequence))
         events: list[Event] = []
@@ -405,9 +267,6 @@ class Session:
         if not self.role.takes:
             events.append(Noted("wrong state", packet.command_id, 0, sequence))
             self._say(response, sequence, codes.RINVBNDSTS)
-        elif is_receipt(packet):
-            events.append(ReceiptIn(read_receipt(packet, self.settings.default_alphabet)))
-            self._output.append(_EMPTY_MESSAGE_ID.pack(17, response, codes.ROK, sequence))
         elif not self.taking:
             self._put_off_message(packet, now, events)
         elif sequence in self._unanswered:
@@ -415,12 +274,29 @@ class Session:
             events.append(Noted("sequence number still unanswered", packet.command_id, 0, sequence))
             if self._unanswered[sequence] != packet:
                 self._output.append(_EMPTY_MESSAGE_ID.pack(17, response, codes.RX_T_APPN, sequence))
-        elif len(self._unanswered) >= self.settings.max_unanswered:
-            events.append(Noted("too many unanswered", packet.command_id, codes.RTHROTTLED, sequence))
-            self._output.append(_EMPTY_MESSAGE_ID.pack(17, response, codes.RTHROTTLED, sequence))
+        elif self._is_receipt(packet):
+            # Counted apart: news of old messages must not keep customers out, nor the other way round.
+            if self._receipts_unanswered >= self.settings.max_unanswered:
+                self._say_too_many(packet, events)
+                return
+            self._receipts_unanswered += 1
+            self._unanswered[sequence] = packet
+            events.append(ReceiptIn(sequence, read_receipt(packet, self.settings.default_alphabet)))
+        elif len(self._unanswered) - self._receipts_unanswered >= self.settings.max_unanswered:
+            self._say_too_many(packet, events)
         else:
             self._unanswered[sequence] = packet
             events.append(MessageIn(sequence, packet))
+
+    def _is_receipt(self, packet: DeliverSm | DataSm) -> bool:
+        return is_receipt(packet) or (
+            self.settings.receipts_by_text and looks_like_receipt(packet, self.settings.default_alphabet)
+        )
+
+    def _say_too_many(self, packet: DeliverSm | DataSm, events: list[Event]) -> None:
+        events.append(Noted("too many unanswered", packet.command_id, codes.RTHROTTLED, packet.sequence))
+        response = packet.command_id | RESPONSE_BIT
+        self._output.append(_EMPTY_MESSAGE_ID.pack(17, response, codes.RTHROTTLED, packet.sequence))
 
     def _put_off_message(self, packet: Pdu, now: float, events: list[Event]) -> None:
         assert isinstance(packet, DeliverSm | DataSm)
@@ -430,10 +306,13 @@ class Session:
 
     def _take_submit_resp(self, packet: Pdu, now: float, events: list[Event]) -> None:
         assert isinstance(packet, MessageResp)
-        if self._submits.pop(packet.sequence, None) is None:
-            events.append(Noted("unexpected response", packet.command_id, packet.command_status, packet.sequence))
-        else:
+        if self._submits.pop(packet.sequence, None) is not None:
             events.append(SubmitAnswered(packet.sequence, packet.command_status, packet.message_id))
+        elif packet.sequence in self._late:
+            del self._late[packet.sequence]
+            events.append(LateAnswer(packet.sequence, packet.command_status, packet.message_id))
+        else:
+            events.append(Noted("unexpected response", packet.command_id, packet.command_status, packet.sequence))
 
     def _take_nack(self, packet: Pdu, now: float, events: list[Event]) -> None:
         assert isinstance(packet, Bare)
@@ -512,6 +391,9 @@ class Session:
             if deadline > now:
                 break
             del self._submits[sequence]
+            if len(self._late) >= _LATE_MAX:
+                del self._late[next(iter(self._late))]
+            self._late[sequence] = None
             events.append(SubmitUnanswered(sequence, "no response in time"))
         if self._asked is not None and self._asked[1] <= now:
             what = "unbound, without response" if self.state is State.UNBINDING else "bind without response"
@@ -556,6 +438,8 @@ class Session:
             events.append(SubmitUnanswered(sequence, reason))
         self._submits.clear()
         self._unanswered.clear()
+        self._late.clear()
+        self._receipts_unanswered = 0
         self._asked = self._enquiry = self._leaving = None
         self.state = State.CLOSED
         events.append(Closed(reason))

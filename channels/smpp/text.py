@@ -9,9 +9,15 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final, NamedTuple
 
+import gsmcodecs  # registers its codecs, "gsm23.038-LOCKING-SINGLE"
+
 from channels.smpp.codes import UDHI
+from channels.smpp.septets import pack
+
+assert gsmcodecs, "its import is its use"
 
 # fmt: off
 # Row by row as in 3GPP TS 23.038, 6.2.1; 0x1B leads to the extension table and stands here for itself.
@@ -41,6 +47,7 @@ GSM_PART_SEPTETS: Final = 153
 UCS2_ALONE_OCTETS: Final = 140
 UCS2_PART_OCTETS: Final = 134
 MAX_PARTS: Final = 255
+_PART_HEADER_OCTETS: Final = 6
 
 
 class Alphabet(StrEnum):
@@ -50,6 +57,22 @@ class Alphabet(StrEnum):
     LATIN_1 = "latin1"
     ASCII = "ascii"
     UTF_8 = "utf8"
+    GSM_PACKED = "gsm_packed"  # eight septets in seven octets, as on the radio; see `channels/smpp/septets.py`
+
+    @property
+    def is_gsm(self) -> bool:
+        """Whether its texts are septets, packed or not."""
+        return self in (Alphabet.GSM, Alphabet.GSM_PACKED)
+
+
+class Shifts(NamedTuple):
+    """The national language tables that a user data header announces; 0 for the default ones (3GPP TS 23.038, A.1)."""
+
+    locking: int = 0
+    single: int = 0
+
+
+NATIONAL_LANGUAGES: Final = range(1, 14)  # Turkish, Spanish, Portuguese, and ten of India and Pakistan
 
 
 # Octets above 0x7F cannot be septets; a link that sends them means Latin-1, whatever it was said to mean.
@@ -84,16 +107,17 @@ class Part(NamedTuple):
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def decode(octets: bytes, data_coding: int, default: Alphabet = Alphabet.GSM) -> str:
-    """Give the text of a message without its user data header.
+def decode(octets: bytes, data_coding: int, default: Alphabet = Alphabet.GSM, shifts: Shifts | None = None) -> str:
+    """Give the text of a message without its user data header; packed septets are to be unpacked before.
 
     Never refuses: what no alphabet explains becomes U+FFFD or its Latin-1 character, an odd last octet of UCS-2 is
-    dropped, a byte order mark is obeyed and removed. `default` is the alphabet of data_coding 0 on this link.
+    dropped, a byte order mark is obeyed and removed. `default` is the alphabet of data_coding 0 on this link. `shifts`
+    counts for GSM septets only; an unknown language reads as the default one, which the standard asks for.
     """
     kind = _kind_of(data_coding)
     if kind is None:
-        if default is Alphabet.GSM:
-            return decode_gsm(octets)
+        if default.is_gsm:
+            return decode_gsm(octets) if shifts is None else _decode_national(octets, shifts)
         return octets.decode(default.value, "replace")
     if kind != "utf-16-be":
         return octets.decode(kind, "replace")
@@ -102,6 +126,18 @@ def decode(octets: bytes, data_coding: int, default: Alphabet = Alphabet.GSM) ->
     if octets.startswith(codecs.BOM_UTF16_LE):
         return octets[2:].decode("utf-16-le", "replace")
     return octets.removeprefix(codecs.BOM_UTF16_BE).decode("utf-16-be", "replace")
+
+
+def _decode_national(septets: bytes, shifts: Shifts) -> str:
+    locking, single = (number if number in NATIONAL_LANGUAGES else 0 for number in shifts)
+    if not locking and not single:
+        return decode_gsm(septets)
+    return septets.decode(f"gsm23.038-{locking}-{single}", "replace")
+
+
+def is_septets(data_coding: int, default: Alphabet = Alphabet.GSM) -> bool:
+    """Whether a message of this data_coding is GSM septets on a link of this alphabet."""
+    return default.is_gsm and _kind_of(data_coding) is None
 
 
 def is_wide(data_coding: int) -> bool:
@@ -183,18 +219,19 @@ def split(text: str, reference: int, keep_whole: Sequence[str] = (), default: Al
             pass
     data_coding, pieces = _encode(text, default)
     cuts = _cuts(text, data_coding, pieces, keep_whole)
+    is_packed = default is Alphabet.GSM_PACKED and data_coding == GSM_CODING
     if len(cuts) == 2:
-        return [Part(data_coding, 0, b"".join(pieces))]
+        whole = b"".join(pieces)
+        return [Part(data_coding, 0, pack(whole) if is_packed else whole)]
     total = len(cuts) - 1
     if total > MAX_PARTS:
         raise TooLong(f"at most {MAX_PARTS} parts expected, got {total}")
+    bodies = [b"".join(pieces[start:end]) for start, end in pairwise(cuts)]
+    if is_packed:
+        bodies = [pack(body, _PART_HEADER_OCTETS) for body in bodies]
     return [
-        Part(
-            data_coding,
-            UDHI,
-            bytes((5, 0, 3, reference & 0xFF, total, number)) + b"".join(pieces[cuts[number - 1] : cuts[number]]),
-        )
-        for number in range(1, total + 1)
+        Part(data_coding, UDHI, bytes((5, 0, 3, reference & 0xFF, total, number)) + body)
+        for number, body in enumerate(bodies, start=1)
     ]
 
 
@@ -211,7 +248,7 @@ def _encode(text: str, default: Alphabet) -> tuple[int, list[bytes]]:
     except KeyError:
         pass
     else:
-        if default is Alphabet.GSM:
+        if default.is_gsm:
             return GSM_CODING, pieces
         try:
             # The message centre turns these into GSM septets itself, so what counts is their size there;

@@ -13,6 +13,9 @@ figures. What the lines say:
 - `parts`: tokens, pricing and reading by themselves.
 - `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
 - `memory`, `start`, `ussd`, `growth`: see --memory, --start, --ussd and --growth.
+- `codec`, `echo`, `flat`, `idle`: the wire without a database, see --smpp and `tests/bench/wire.py`; `bare` is the
+  least that could be done with the same packets.
+- `outbox`: see --outbox.
 """
 
 from __future__ import annotations
@@ -26,15 +29,21 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, Final
 
+import sqlalchemy as sa
+
 from gateway.purchase import State
+from gateway.world import RealWorld
+from ledger import tables
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd
+from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd, wire
 from tests.bench.growth import Growing
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
@@ -144,9 +153,11 @@ async def check(url: str, phones: Phones) -> None:
         raise RunFailed(f"{phones.bought} delivered purchases expected, got {states}")
 
 
-async def run_gateway(database: Database, folder: Path, purchases: int, window: int) -> tuple[str, float, float]:
-    """One run and its line; the database it filled, its rate, and purchases in a batch."""
-    url = database.copy()
+async def run_gateway(
+    database: Database, folder: Path, purchases: int, window: int, url: str = ""
+) -> tuple[str, float, float]:
+    """One run and its line; the database it filled, a fresh copy if none is given, its rate, purchases in a batch."""
+    url = url or database.copy()
     async with gateway_on(url, folder, window, database.everyone) as (service, phones):
         await phones.buy(_WARM_UP, window)
         before, cpu, server_cpu = await service.metrics(), service.cpu_s(), database.server_cpu_s()
@@ -276,7 +287,7 @@ async def growth(database: Database, sizes: Sequence[int]) -> None:
 
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
-    instead = options.memory or options.start or options.ussd or options.growth or options.bulk
+    instead = options.memory or options.start or options.ussd or options.growth or options.outbox or options.bulk
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
         if options.bulk or not instead:
@@ -296,6 +307,8 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
             database.drop(url)
             say("ussd", database=kind, **found)
+        if options.outbox:
+            await outbox(database, folder, min(options.purchases, 3_000), options.window)
         if not instead:
             await speed(database, folder, options.purchases, options.window)
             everyone = database.everyone
@@ -306,6 +319,61 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
         say("parts", token_first_us=first_us, token_again_us=again_us, pricing_us=parts.pricing_us(everyone),
             reading_us=parts.reading_us(everyone))  # fmt: skip
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
+
+
+async def smpp(dialogues: int) -> None:
+    """All lines about the wire by itself, links and bare echo in turn."""
+    say("codec", **wire.codec())
+    for window in (50, 10):
+        best: dict[str, dict[str, float]] = {}
+        for _ in range(_STARTS):
+            for name, run_echo in (("bare", wire.bare_echo), ("echo", wire.echo)):
+                found = await run_echo(window, dialogues if name == "echo" else 3 * dialogues)
+                if name not in best or found["dialogues_per_s"] > best[name]["dialogues_per_s"]:
+                    best[name] = found
+        for name, found in best.items():
+            say(name, window=window, rounds=_STARTS, **found)
+        say("ratio", window=window, to_bare=best["echo"]["dialogues_per_s"] / best["bare"]["dialogues_per_s"])
+    few = await wire.echo(50, 10_000)
+    many = await wire.echo(50, 100_000)
+    say("flat", first_10_000_per_s=few["dialogues_per_s"], over_100_000_per_s=many["dialogues_per_s"],
+        first_cpu_us=few["cpu_us"], over_cpu_us=many["cpu_us"])  # fmt: skip
+    say("idle", links=100, **await wire.idle(100, 10.0))
+    say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0])
+
+
+async def outbox(database: Database, folder: Path, purchases: int, window: int) -> None:
+    """The gateway's rate while a thousand replies wait in the outbox, and while a million do."""
+    rates: dict[int, float] = {}
+    for waiting in (1_000, 1_000_000):
+        url = await _with_outbox(database, waiting)
+        _, rates[waiting], _ = await run_gateway(database, folder, purchases, window, url)
+        database.drop(url)
+    say("outbox", database=database.kind, million_to_thousand=rates[1_000_000] / rates[1_000])
+
+
+async def _with_outbox(database: Database, waiting: int) -> str:
+    """A copy with so many replies owed to customers of a link that is down, each put off for an hour."""
+    url, world = database.copy(), RealWorld()
+    later = world.now() + timedelta(hours=1)
+    store = await open_store(url)
+    try:
+        for start in range(0, waiting, 10_000):
+            rows = [
+                {"id": world.new_id(), "request_id": world.new_id(), "channel": "sms", "peer": "down",
+                 "recipient": "254700000000", "sender": "1", "language": "en", "message": "help", "fields": "{}",
+                 "state": "OWED", "owner": "node-9", "lease_until": later, "attempts": 1, "detail": None,
+                 "ended_at": None}
+                for _ in range(min(10_000, waiting - start))
+            ]  # fmt: skip
+            await store.transact(partial(_insert, rows=rows))
+    finally:
+        await store.close()
+    return url
+
+
+def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+    connection.execute(tables.outbox.insert(), rows)
 
 
 def main() -> int:
@@ -322,8 +390,13 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")
     parser.add_argument("--growth", action="store_true", help="a sale's cost as the books grow, instead")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="meters and past sales of --growth")
+    parser.add_argument("--smpp", action="store_true", help="the wire without a database, instead")
+    parser.add_argument("--outbox", action="store_true", help="a million replies waiting beside, instead")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()
+    if options.smpp:
+        asyncio.run(smpp(options.purchases))
+        return 0
     kinds = ("sqlite", "postgresql") if options.database == "both" else (options.database,)
     try:
         with tempfile.TemporaryDirectory(prefix="prepaid-bench-", dir=options.folder) as folder:

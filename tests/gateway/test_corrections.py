@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -33,6 +34,11 @@ from tests.simulation.module import WaitingModule
 from tests.simulation.shop import AMINA, METER, Counter, open_counter, sample_keys
 
 MAKERS = ("waiting",)  # who made the token: the name of `WaitingModule`
+
+
+def _made(counter: Counter, purchase_id: UUID, digits: list[str]) -> Continue:
+    return Continue(counter.shop, purchase_id, Event.TOKEN_MADE, digits, MAKERS * len(digits))
+
 
 AGENT = "254722000002"
 JOAO = "254711135790"

@@ -6,7 +6,7 @@ import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from channels.contract import Outcome
-from gateway.metrics import NAMES_MAX, NO_REASON, Metrics
+from gateway.metrics import NAMES_MAX, NO_REASON, LinkState, Metrics
 from gateway.purchase import State
 from ledger.reasons import Reason
 
@@ -30,7 +30,12 @@ def test_everything_that_happens_is_counted_under_its_name() -> None:
     metrics.log_line_masked()
     metrics.fault("delivery")
     metrics.outbox(2, 12.5)
-    metrics.link_is("orange", True)
+    metrics.link_stands(_link(is_up=True))
+    metrics.response("orange", "ESME_ROK", 0.004)
+    metrics.bind_refused("orange", "ESME_RBINDFAIL")
+    metrics.receipt("orange", "DELIVRD")
+    metrics.delivered("orange", 7.0)
+    metrics.oldest_owed("orange", 3.5)
     metrics.watch_queue(lambda: 7)
     assert _value(metrics, "prepaid_requests_total", channel="sms", command="Buy") == 1
     assert _value(metrics, "prepaid_replays_total", channel="sms") == 1
@@ -48,14 +53,31 @@ def test_everything_that_happens_is_counted_under_its_name() -> None:
     assert _value(metrics, "prepaid_outbox_owed") == 2
     assert _value(metrics, "prepaid_outbox_owed_age_seconds") == 12.5
     assert _value(metrics, "prepaid_link_up", link="orange") == 1
+    assert _value(metrics, "prepaid_link_bound", link="orange") == 1
+    assert _value(metrics, "prepaid_link_in_flight", link="orange") == 3
+    assert _value(metrics, "prepaid_link_window", link="orange") == 10
+    assert _value(metrics, "prepaid_link_queued", link="orange") == 4
+    assert _value(metrics, "prepaid_link_sent_per_second", link="orange") == 2.5
+    assert _value(metrics, "prepaid_link_allowed_per_second", link="orange") == float("inf")
+    assert _value(metrics, "prepaid_link_messages", link="orange", what="submits") == 9
+    assert _value(metrics, "prepaid_link_responses_total", link="orange", status="ESME_ROK") == 1
+    assert _value(metrics, "prepaid_link_response_seconds_bucket", link="orange", le="0.005") == 1
+    assert _value(metrics, "prepaid_link_binds_refused_total", link="orange", status="ESME_RBINDFAIL") == 1
+    assert _value(metrics, "prepaid_receipts_total", link="orange", state="DELIVRD") == 1
+    assert _value(metrics, "prepaid_link_delivery_seconds_bucket", link="orange", le="10.0") == 1
+    assert _value(metrics, "prepaid_link_owed_age_seconds", link="orange") == 3.5
     assert _value(metrics, "prepaid_queue_length") == 7
+
+
+def _link(*, is_up: bool) -> LinkState:
+    return LinkState("orange", is_up, True, 3, 10, 4, 2.5, float("inf"), {"submits": 9})
 
 
 def test_an_empty_outbox_has_no_age_and_a_link_goes_down() -> None:
     metrics = Metrics()
     metrics.outbox(0, 99.0)
-    metrics.link_is("orange", True)
-    metrics.link_is("orange", False)
+    metrics.link_stands(_link(is_up=True))
+    metrics.link_stands(_link(is_up=False))
     assert _value(metrics, "prepaid_outbox_owed_age_seconds") == 0
     assert _value(metrics, "prepaid_link_up", link="orange") == 0
 

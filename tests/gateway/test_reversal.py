@@ -37,6 +37,11 @@ from tests.simulation.world import SeededWorld
 
 MAKERS = ("waiting",)  # who made the token: the name of `WaitingModule`
 
+
+def _made(counter: Counter, purchase_id: UUID, digits: list[str]) -> Continue:
+    return Continue(counter.shop, purchase_id, Event.TOKEN_MADE, digits, MAKERS * len(digits))
+
+
 AGENT = "254722000002"
 FINED = "14252321824"  # D2-IBT, a tamper fine that takes first
 FATUMA, FREE = "254711081474", "01405512003"  # ten free kWh a month

@@ -11,7 +11,7 @@ from channels.smpp import codes
 from channels.smpp.link import Incoming, Link
 from channels.smpp.message_centre import Account, CentreSettings, MessageCentre
 from channels.smpp.pdu import SubmitSm
-from channels.smpp.session import LinkSettings
+from channels.smpp.settings import LinkSettings
 
 PHONE = "256772123456"
 SHORT_CODE = "1234"

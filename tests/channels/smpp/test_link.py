@@ -22,7 +22,7 @@ from channels.contract import Outcome
 from channels.smpp import codes
 from channels.smpp.codes import Verdict
 from channels.smpp.framing import Framer, read_header
-from channels.smpp.link import Incoming, Link
+from channels.smpp.link import Incoming, IncomingReceipt, Link
 from channels.smpp.message_centre import Account, Fault, MessageCentre
 from channels.smpp.pdu import Bare, BindResp, DeliverSm, MessageResp, SubmitSm
 from tests.channels.smpp.rig import (
@@ -73,15 +73,17 @@ async def test_both_ends_write_without_delay() -> None:
             assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_receipts_are_told_and_answered() -> None:
-    told: list[str | None] = []
-    async with message_centre() as centre:
+async def test_receipts_are_told_and_answered_by_whoever_takes_them() -> None:
+    told: list[IncomingReceipt] = []
+    async with message_centre(redeliver_after_s=60.0) as centre:
         link = Link(link_settings(centre.port), random=lambda: 0.5)
-        async with running(link, None, on_receipt=lambda receipt: told.append(receipt.message_id)):
+        async with running(link, None, on_receipt=told.append):
             await until(link.is_up)
             result = await link.submit(replace(submission(), registered_delivery=1))
             await until(lambda: told)
-            assert told == [result.message_id]
+            assert [(one.receipt.message_id, one.receipt.about) for one in told] == [(result.message_id, PHONE)]
+            assert centre.unanswered == 1, "only whoever stores a receipt acknowledges it"
+            told[0].answer(codes.ROK)
             await asyncio.wait_for(centre.drained(), PATIENCE_S)
             assert link.counts.messages == 0
 
@@ -522,7 +524,7 @@ async def test_a_link_that_stops_does_not_wait_for_ever() -> None:
 
 
 async def test_a_peer_that_drowns_us_in_enquiries_and_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("channels.smpp.link._MAX_UNWRITTEN_OCTETS", 100_000)
+    monkeypatch.setattr("channels.smpp.connection._MAX_UNWRITTEN_OCTETS", 100_000)
 
     async def drown(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -86,20 +86,3 @@ def test_parts_whose_others_never_come_are_dropped_in_time_and_in_number() -> No
     assert assembler.expire(12.0) == [2]
     assert assembler.expire(12.0) == []
     assert assembler.expire(100.0) == [3, 4]
-
-
-def test_pieces_put_back_wait_for_the_others_again() -> None:
-    assembler: Assembler[str] = Assembler()
-    assert assembler.put_back("key", {1: "one"}, 2, 0.0) is None
-    assert assembler.add("key", Place("udh8", 7, 2, 2), "two again", 1.0) == ["one", "two again"]
-    assert assembler.put_back("key", {}, 2, 2.0) is None and len(assembler) == 0
-
-
-def test_pieces_put_back_beside_newer_ones_make_the_message_whole_and_do_not_replace_them() -> None:
-    assembler: Assembler[str] = Assembler()
-    assembler.add("key", Place("udh8", 7, 3, 2), "new two", 0.0)
-    assert assembler.put_back("key", {1: "old one", 2: "old two"}, 3, 1.0) is None
-    assert assembler.add("key", Place("udh8", 7, 3, 3), "three", 2.0) == ["old one", "new two", "three"]
-    assembler.add("key", Place("udh8", 7, 2, 2), "new two", 0.0)
-    assert assembler.put_back("key", {1: "old one"}, 2, 1.0) == ["old one", "new two"]
-    assert assembler.expire(1000.0) == []

@@ -1,0 +1,139 @@
+"""`prepaid sms`: links and who holds them, pause and drain, replies given up, what became of a receipt. Shell."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from gateway.keysession import WELL, Books, Group, Session, Unusable, minute, say
+from gateway.world import RealWorld, World
+from ledger import links, sms
+from ledger.links import LinkState, Slot, Wish
+from ledger.operators import Role, require_role
+from ledger.sms import Letter, NoLetter
+
+# Who may hold back or let go what customers are owed.
+_MAY_SET: Final = (Role.ENGINEER, Role.ADMIN)
+_MAY_REPLAY: Final = (Role.SUPPORT, Role.SUPERVISOR, Role.ENGINEER, Role.ADMIN)
+
+
+def add_commands(subparsers: Any, *, world: World | None = None) -> None:
+    """Add `sms` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code."""
+    group = Group(subparsers, "sms", "look at and steer links to message centres, and replies", world or RealWorld())
+    group.command("links", _links, "every link: what is wanted of it, and which nodes hold it")
+    for name, about in (
+        ("pause", "send nothing by a link; it stays bound and takes messages. An ENGINEER or ADMIN"),
+        ("resume", "let a link work again"),
+        ("drain", "finish what a link has begun, unbind it, and keep it away until it is resumed"),
+    ):
+        group.command(name, _set, about, people=1).add_argument("link")
+    dead = group.command("dead", _dead, "replies that were given up, the latest last")
+    dead.add_argument("--last", type=int, default=20, metavar="N")
+    group.command("replay", _replay, "send a reply again that was given up", people=1).add_argument("id")
+    group.command("show", _show, "what became of the replies of a receipt number").add_argument("receipt")
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def _links(session: Session) -> int:
+    now = session.world.now()
+
+    async def work(books: Books) -> tuple[dict[str, LinkState], list[Slot]]:
+        return await books.read(links.wishes), await books.read(lambda connection: links.slots(connection, now))
+
+    states, slots = session.in_books(work)
+    configured = {link.name: link for link in session.settings.smpp}
+    for name in [*configured, *sorted({*states, *(slot.link for slot in slots)} - configured.keys())]:
+        link, state = configured.get(name), states.get(name)
+        place = f"{link.host}:{link.port}, {link.binds_max} binds" if link is not None else "not in these settings"
+        wish = state.wish if state is not None else Wish.RUN
+        said = ""
+        if state is not None:
+            why = f" because: {state.reason}" if state.reason else ""
+            said = f", set by {state.set_by} {minute(state.set_at)}{why}"
+        say(f"{name}  {wish}  {place}{said}")
+        for slot in slots:
+            if slot.link == name:
+                who = f"held by {slot.node} until {slot.lease_until:%H:%M:%S} UTC" if slot.is_held else "free"
+                say(f"    bind {slot.slot}: {who}, changed hands {slot.fence} times")
+    return WELL
+
+
+def _set(session: Session) -> int:
+    link = session.options.link
+    wish = {"pause": Wish.PAUSED, "resume": Wish.RUN, "drain": Wish.DRAINED}[session.options.sms_command]
+    names = [each.name for each in session.settings.smpp]
+    if link not in names:
+        raise Unusable(f"link {link}: one of {', '.join(names) or 'none, there are no links'} expected")
+
+    async def work(books: Books) -> Wish:
+        require_role(books.first, *_MAY_SET)
+        return await books.write(lambda connection: links.set_wish(connection, link, wish, books.origin))
+
+    before = session.in_books(work)
+    within = session.settings.links.lease_s / 6
+    say(f"link {link}: {wish}, was {before}; every node obeys within {within:.0f} s")
+    return WELL
+
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+
+def _dead(session: Session) -> int:
+    at_most = min(max(session.options.last, 1), 10_000)
+    letters = session.in_books(lambda books: books.read(lambda connection: sms.dead(connection, at_most=at_most)))
+    for letter in letters:
+        say(_line(letter))
+    if not letters:
+        say("no reply was given up")
+    return WELL
+
+
+def _replay(session: Session) -> int:
+    try:
+        outbox_id = UUID(session.options.id)
+    except ValueError:
+        raise Unusable(f"reply {session.options.id}: a number as `prepaid sms dead` shows it expected") from None
+
+    async def work(books: Books) -> Letter:
+        require_role(books.first, *_MAY_REPLAY)
+        return await books.write(lambda connection: sms.replay(connection, outbox_id, books.origin))
+
+    try:
+        letter = session.in_books(work)
+    except NoLetter as error:
+        raise Unusable(str(error)) from None
+    say(f"reply {letter.id} to {_hidden(letter.recipient)} is owed again")
+    return WELL
+
+
+def _show(session: Session) -> int:
+    receipt = session.options.receipt
+    try:
+        letters = session.in_books(lambda books: books.read(lambda connection: sms.of_receipt(connection, receipt)))
+    except NoLetter as error:
+        raise Unusable(str(error)) from None
+    for letter in letters:
+        say(_line(letter))
+        for row in letter.sent:
+            came = f"{row.state} {minute(row.state_at)}" if row.state and row.state_at else "no receipt yet"
+            why = f", error {row.error}" if row.error else ""
+            say(f"    part {row.part} of {row.parts} by {row.link}, message id {row.message_id}: {came}{why}")
+        if letter.delivery:
+            say(f"    as a whole: {letter.delivery}")
+    return WELL
+
+
+def _line(letter: Letter) -> str:
+    ended = f" {minute(letter.ended_at)}" if letter.ended_at is not None else ""
+    detail = f"  {letter.detail}" if letter.detail else ""
+    return (
+        f"{letter.id}  {letter.message}  by {letter.channel} {letter.peer} to {_hidden(letter.recipient)}  "
+        f"{letter.state}{ended}, {letter.attempts} attempts{detail}"
+    )
+
+
+def _hidden(phone: str) -> str:
+    """A customer's number as far as people need it to talk about it."""
+    return f"...{phone[-4:]}" if len(phone) > 4 else phone
