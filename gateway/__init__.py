@@ -13,6 +13,7 @@ corrections, payment, correctiontools     `prepaid corrections`, `account`, `pur
 links, smsbooks, smstools     which node holds which link; parts and receipts of messages; `prepaid sms`
 ussd        the desk of the USSD channel, and its phones for the sandbox
 app         composition root: settings to a running gateway
+bulk, bulktools     files of records: `prepaid import`, `prepaid export`
 intake      takes in a utility's records from a folder
 modules, unlock     the security modules of the settings; what opens the key store
 keyfile     writes the sealed key file

@@ -16,9 +16,10 @@ stations, commissions, deposits, shifts   stations and agents, what they earn, p
 selling, counter, counter_sales   what a sale is held to; counter sales in a batch, and as stored
 outbox, purchases     replies owed; purchases that wait
 corrections           mistakes put right, case by case
-sms, sms_parts        parts and receipts of messages; which node holds a link
+sms, sms_parts, links   parts and receipts of messages; which node holds a link
 ussd                  sessions of menus
-records, openings     customers, stations, meters, debts as first loaded; balances they bring
+records, openings     rows that may be there already, accounts of the chart; balances brought along
+bulk, sets            records set by set, a page at a time; statements on sets of rows
 meters                a meter for those who look after it; its key changes
 meterlife, metermoves     a meter's statuses as a table; what is done to meters, from the stock to the scrap
 changes               what changes of records share: who, refusals, locks, audit
