@@ -28,7 +28,7 @@ test: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 3
 
 bench: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench

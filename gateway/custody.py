@@ -244,7 +244,7 @@ def register_held(
     audit.queue_up(connection)
     known = {row.id for row in vendingkeys.report(connection)}
     found = [NewKey(key_id_of(status, module), status.kcv, _terms_of(status)) for status in held]
-    new = [key for key in found if key.id not in known and not vendingkeys.is_over(key.id, key.terms, origin.at)]
+    new = [key for key in found if key.id not in known and not vendingkeys.is_over(key.terms, origin.at)]
     if new:
         vendingkeys.register(connection, new, by=by, origin=origin)
     return [key.id for key in new]

@@ -235,9 +235,13 @@ def key_expires_at(base_date: int, key_expiry: int) -> datetime:
     return datetime(base_date, 1, 1, tzinfo=UTC) + timedelta(minutes=(key_expiry + 1) << 16)
 
 
-def is_over(key: KeyId, terms: Terms, now: datetime) -> bool:
-    """Whether one of the key's ends has come; pure."""
-    ends = [terms.issued_until, terms.refresh_by, key_expires_at(key.base_date, terms.key_expiry)]
+def is_over(terms: Terms, now: datetime) -> bool:
+    """Whether the key may not be used any more; pure.
+
+    Its expiry number does not count here: a key whose base date has ended makes no credit (its module sees to that),
+    and is still needed for the key changes that take meters off it.
+    """
+    ends = [terms.issued_until, terms.refresh_by]
     return any(end is not None and now >= end for end in ends)
 
 

@@ -405,7 +405,7 @@ def _check_known(row: KeyRow, key: NewKey) -> None:
 
 
 def _check_ended(key: KeyId, terms: Terms, now: datetime) -> None:
-    if is_over(key, terms, now):
+    if is_over(terms, now):
         raise CustodyRefused(CustodyFault.ENDED, f"key {key}: its dates are over")
 
 

@@ -275,7 +275,7 @@ async def test_a_load_brings_versions_in_until_somebody_has_bought(office: Offic
         await office.write(load(flat()))
 
 
-async def test_versions_of_an_older_database_are_released_ones(database_url: str) -> None:
+async def test_versions_of_an_older_database_are_released_ones(empty_database_url: str) -> None:
     def older(connection: sa.Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
@@ -286,19 +286,19 @@ async def test_versions_of_an_older_database_are_released_ones(database_url: str
             sa.text("INSERT INTO tariff_version (tariff_code, effective_from, rules) VALUES ('A', '2026-01-01', '{}')")
         )
 
-    if is_sqlite(database_url):
-        engine = sa.create_engine("sqlite://", creator=lambda: _sqlite_connection(sqlite_path(database_url)))
+    if is_sqlite(empty_database_url):
+        engine = sa.create_engine("sqlite://", creator=lambda: _sqlite_connection(sqlite_path(empty_database_url)))
         sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
         with engine.begin() as begun:
             older(begun)
         engine.dispose()
     else:
-        async_engine = postgres_engine(database_url, 30)
+        async_engine = postgres_engine(empty_database_url, 30)
         async with async_engine.begin() as begun_async:
             await begun_async.run_sync(older)
         await async_engine.dispose()
-    assert (await migrate(database_url))[0] == "0001"
-    store = await open_store(database_url)
+    assert (await migrate(empty_database_url))[0] == "0001"
+    store = await open_store(empty_database_url)
     (version,) = await store.read(tariffs.versions)
     assert (version.state, version.entry, version.entered_by, version.rules) == ("RELEASED", 1, "load", "{}")
     await store.close()

@@ -354,7 +354,6 @@ NOT_TAKEN: list[tuple[str, NewKey, CustodyFault]] = [
     ("over since a second",  _key(terms=replace(TERMS, issued_until=NOW - timedelta(seconds=1))), CustodyFault.ENDED),
     ("over now",             _key(terms=replace(TERMS, issued_until=NOW)),                        CustodyFault.ENDED),
     ("to be refreshed",      _key(terms=replace(TERMS, refresh_by=NOW)),                          CustodyFault.ENDED),
-    ("expired by number",    _key(terms=replace(TERMS, key_expiry=98)),                           CustodyFault.ENDED),
     ("a limit below 0",      _key(terms=replace(TERMS, token_limit=-1)),                          CustodyFault.LIMIT),
     ("a limit of 2 ** 60",   _key(terms=replace(TERMS, units_limit_tenths=2**60)),                CustodyFault.LIMIT),
 ]
@@ -365,6 +364,11 @@ async def test_a_key_that_must_not_be_is_not_loaded(vault: Vault) -> None:
     for label, key, fault in NOT_TAKEN:
         assert await _fault(vault.load(key)) is fault, label
         assert await vault.store.read(vendingkeys.report) == [], label
+
+
+async def test_a_key_that_has_expired_by_its_number_is_loaded_for_the_key_changes_that_leave_it(vault: Vault) -> None:
+    await vault.load(_key(terms=replace(TERMS, key_expiry=98)))
+    assert [row.terms.key_expiry for row in await vault.store.read(vendingkeys.report)] == [98]
 
 
 async def test_a_file_of_another_module_is_refused(vault: Vault) -> None:
@@ -580,7 +584,7 @@ def test_a_key_is_read_as_it_is_written_and_nothing_else_is(text: str) -> None:
 # --- the schema before ------------------------------------------------------------------------------------------------
 
 
-async def test_keys_from_before_there_were_modules_are_kept_by_the_migration(database_url: str) -> None:
+async def test_keys_from_before_there_were_modules_are_kept_by_the_migration(empty_database_url: str) -> None:
     def before(connection: sa.Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
@@ -595,9 +599,9 @@ async def test_keys_from_before_there_were_modules_are_kept_by_the_migration(dat
         }
         connection.execute(sa.insert(tables.vending_key).values({t[name]: value for name, value in row.items()}))
 
-    await _on_the_bare_database(database_url, before)
-    assert await migrate(database_url) == ("0001", schema.known()[1])
-    store = await open_store(database_url)
+    await _on_the_bare_database(empty_database_url, before)
+    assert await migrate(empty_database_url) == ("0001", schema.known()[1])
+    store = await open_store(empty_database_url)
     try:
         (row,) = await store.read(vendingkeys.report)
         assert (row.id, row.state, row.terms.key_expiry, row.tokens_made) == (
