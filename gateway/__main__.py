@@ -1,4 +1,4 @@
-"""The command line: `prepaid serve | migrate | check | load | keys | sms | demo`."""
+"""The command line: `prepaid COMMAND`. Most commands are added by the module of their topic."""
 
 from __future__ import annotations
 

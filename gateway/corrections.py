@@ -21,7 +21,7 @@ from gateway.reversal import stands
 from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
 from gateway.undo import undo_json
 from gateway.vend import Done, Life, Shop, Vending
-from ledger import books, entries, pricing, tables
+from ledger import books, entries, pricing, selling, tables
 from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.batch import BLOCK_METER
@@ -118,8 +118,13 @@ class Approve:
         days = self.shop.settings.corrections.refund_days
         if now > row.accepted_at + timedelta(days=days):
             raise CorrectionRefused(f"the sale is older than {days} days")
+        is_cash = self.case.details.get("to") == "cash"
+        if not is_cash and not selling.is_undoable(unit, row.id, row.channel):
+            raise CorrectionRefused("the shift that sold it is closed: refuse this one and ask with --to cash")
         Vending(self.shop, unit, done, now).walk(life, Event.REFUND_APPROVED)
-        if self.case.details.get("to") == "cash":
+        if not is_cash:
+            selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
+        else:
             assert row.payer_id is not None
             self._post(
                 unit, "payout", entries.moved(row.payer_id, id_of("cash:office"), row.amount_minor), row.payer_id, now

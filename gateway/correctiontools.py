@@ -22,7 +22,7 @@ from gateway.reversal import Answer, Reversal, Reverse
 from gateway.sale import receipt_of
 from gateway.vend import Shop
 from gateway.world import RealWorld, World
-from ledger import audit, corrections, records, statements
+from ledger import audit, corrections, records, shifts, statements
 from ledger.audit import Origin
 from ledger.corrections import APPROVERS, ASKERS, Case, CorrectionRefused, Kind, State, Wish
 from ledger.money import plain, to_minor
@@ -313,7 +313,13 @@ def _account_pay(session: Session) -> int:
         require_role(books.first, *CASHIERS)
         if books.first.station not in (None, options.station):
             raise CorrectionRefused(f"{books.first.login} takes money for station {books.first.station} only")
+        # A shift counts sales only: this cash would be counted as too much, and owed by the station a second time.
+        open_one = await books.read(lambda connection: shifts.open_of(connection, books.first.login))
+        if open_one is not None:
+            raise CorrectionRefused(f"shift {open_one.code} counts sales only: close it before taking payments")
         of = await _customer(books, options.who)
+        if of.is_closed:
+            raise CorrectionRefused(f"account {of.account_no} is closed")
         source = await books.write(lambda connection: _source(connection, options.station, settings))
         to = await books.read(lambda connection: corrections.phone_of(connection, of.id))
         deed = PayAccount(shop, of, to, amount, source, options.reference, books.first.login, options.wallet)

@@ -163,8 +163,8 @@ async def sandbox(
     await centre.start()
     try:
         settings, records = _prepare(folder, world, centre.port, http_port)
-        (service,) = settings.ussd
-        settings = replace(settings, ussd=(replace(service, kind=ussd_kind),))
+        service, *others = settings.ussd
+        settings = replace(settings, ussd=(replace(service, kind=ussd_kind), *others))
         local = world.now().astimezone(app.zone(settings))
         url = settings.database.url
         await migrate(url)
@@ -194,7 +194,7 @@ async def sandbox(
 
 async def _ussd_provider(gateway: app.Gateway, world: World) -> Provider:
     """A USSD provider whose phones reach this gateway's callback."""
-    (service,) = gateway.settings.ussd
+    service = gateway.settings.ussd[0]
     port = await gateway.callback_port()
     url = f"http://127.0.0.1:{port}/ussd/{service.name}/{service.path_secret.reveal()}"
     provider = Provider(url, service.kind, USSD_CODE, lambda: f"ATUid_{world.nonce(8).hex()}", world.now)
@@ -215,7 +215,10 @@ def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tu
         sts=StsSettings(keystore=str(keystore), master_key=Secret(master.hex())),
         http=HttpSettings(port=http_port),
         callbacks=CallbackSettings(port=0),
-        ussd=(UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),),
+        ussd=(
+            UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),
+            UssdSettings(name="menu-smpp", kind="smpp", links="sandbox", code=USSD_CODE),
+        ),
         log=LogSettings(level="WARNING", format="text"),
         smpp=(
             SmppSettings(

@@ -17,7 +17,7 @@ from gateway.deeds import TOMBSTONE
 from gateway.purchase import SOLD, Event, State
 from gateway.undo import WITHDRAWN, brings_token
 from gateway.vend import Done, Life, Shop, Vending
-from ledger import correction_tables, tables
+from ledger import correction_tables, selling, tables
 from ledger.batch import WITHDRAW_UNSEEN
 from ledger.reasons import Reason
 from ledger.unit import CorrectionState, Need, PurchaseRow, ReversalRow, StoredRequest, Unit
@@ -147,6 +147,7 @@ class Reverse:
             if reply.id in self.unsent and brings_token(reply):
                 unit.update(WITHDRAW_UNSEEN, (reply.id, reply.owner, "reversal", vending.now))
         vending.walk(life, Event.UNSEEN_REVERSED)
+        selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
         return Reversed(Answer.REVERSED, None, row.id, done=done)
 
     def _why_not(self, unit: Unit, life: Life) -> Reason | None:
@@ -158,6 +159,8 @@ class Reverse:
         if point.last_sale != row.id or point.vending is not None or "case" in life.split:
             return Reason.REVERSAL_NOT_LAST
         if self.asked.asked_at > row.accepted_at + timedelta(minutes=settings.reversal_window_minutes):
+            return Reason.REVERSAL_LATE
+        if not selling.is_undoable(unit, row.id, row.channel):
             return Reason.REVERSAL_LATE
         if settings.reversals == "refuse":
             return Reason.REVERSALS_NOT_TAKEN

@@ -144,8 +144,16 @@ class Till:
         if answer.message not in _SOLD:
             return Printed(Outcome.REFUSED, self._text(Message(answer.message, answer.values), answer.language))
         receipt = await self.store.read(partial(counter_sales.receipt, purchase_id=found.request_id))
-        assert receipt is not None, "what was answered with a receipt has one"
+        if receipt is None:
+            return await self._undone(found)
         return Printed(Outcome.SOLD, self._receipt(receipt, is_copy=answer.was_shown))
+
+    async def _undone(self, found: Stored) -> Printed:
+        """The sale was taken back since: its token is printed no more."""
+        gone = await self.store.read(partial(counter_sales.undone, purchase_id=found.request_id))
+        assert gone is not None, "a sale stands, with a receipt, or was undone"
+        values = self.shop.money(drn=gone.drn, amount_minor=gone.amount_minor, receipt=gone.receipt)
+        return Printed(Outcome.REFUSED, self._text(Message(gone.reason.lower(), values), gone.language))
 
     def _receipt(self, found: Receipt, *, is_copy: bool) -> str:
         """The receipt in the station's language: where and by whom, tokens and split, what was paid with."""

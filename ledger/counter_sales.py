@@ -103,6 +103,28 @@ def receipt(connection: sa.Connection, *, number: str | None = None, purchase_id
     return Receipt(purchase, row[width], tuple(TokenRow(*one) for one in made), *row[width + 1 :])
 
 
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A counter sale that was undone, with why: REVERSED or REFUNDED."""
+
+    reason: str
+    receipt: str
+    drn: str
+    amount_minor: int
+    language: str
+
+
+def undone(connection: sa.Connection, *, purchase_id: UUID) -> Undone | None:
+    """What is left to say of a counter sale that was undone; None where it stands."""
+    p, m = tables.purchase.c, tables.meter.c
+    row = connection.execute(
+        sa.select(p.reason, p.receipt, m.drn, p.amount_minor, p.language)
+        .join_from(tables.purchase, tables.meter, m.id == p.meter_id)
+        .where(p.id == purchase_id, p.state.in_(("SEALED", "REFUNDED")))
+    ).first()
+    return None if row is None else Undone(*row)
+
+
 def next_sequence(connection: sa.Connection, login: str, shift_id: UUID | None) -> int:
     """The number of the next sale of a shift; without one, of the operator."""
     c = counter_sale.c

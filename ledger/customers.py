@@ -139,7 +139,9 @@ def carry_to_wallet(connection: sa.Connection, act: Act, site: Site, customer: C
         return 0
     changes.require_idle(connection, site)
     s = tables.service_point.c
-    connection.execute(tables.service_point.update().where(s.id == site.point.id).values(carry_minor=0))
+    # A sale before it cannot be undone any more: what it left in the carry is in the wallet now.
+    emptied = {"carry_minor": 0, "last_sale": None}
+    connection.execute(tables.service_point.update().where(s.id == site.point.id).values(emptied))
     books.record(
         connection,
         act.new_id(),
@@ -193,6 +195,8 @@ def close(connection: sa.Connection, act: Act, account_no: str, *, minor_digits:
     if left:
         raise ChangeRefused(Fault.NOT_SETTLED, f"account {account_no} is not settled: {'; '.join(left)}")
     connection.execute(tables.customer.update().where(tables.customer.c.id == customer.id).values(status=CLOSED))
+    # Undoing a sale now would bring debts and counters back to an account that nobody settles any more.
+    connection.execute(tables.service_point.update().where(s.id.in_(ids)).values(last_sale=None))
     changes.note(
         connection,
         act,

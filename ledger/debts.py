@@ -220,6 +220,10 @@ def write_off(connection: sa.Connection, act: Act, code: str, amount_minor: int 
     left = before.outstanding_minor - given_up
     ensure_accounts(connection, ["receivable:arrears", "expense:written_off"], act.currency)
     txn_id = _post(connection, act, "write_off", entries.debt_written_off(given_up))
+    if not left:
+        # Undoing a sale that had paid some of it would leave money owed on a debt that nobody collects.
+        s = tables.service_point
+        connection.execute(s.update().where(s.c.id == site.point.id).values(last_sale=None))
     return _store(
         connection,
         act,

@@ -76,6 +76,15 @@ def require_seller(unit: Unit, purchase_id: UUID, channel: str, amount_minor: in
             raise Refusal(Reason.SELLER_LIMIT, available_minor=max(0, limit_minor - sold_minor))
 
 
+def is_undoable(unit: Unit, purchase_id: UUID, channel: str) -> bool:
+    """Whether the drawer that took the money can give it back: the shift of a counter sale has not been counted yet."""
+    if channel != CHANNEL:
+        return True
+    sale = unit.counter_sales[purchase_id]
+    shift = unit.shifts.get(sale.login)
+    return sale.shift_id is None or (shift is not None and shift.id == sale.shift_id)
+
+
 def count(unit: Unit, purchase_id: UUID, channel: str, sign: int = 1) -> None:
     """Count a counter sale for its shift and day when its money is held or taken, or with `sign` -1 take it back."""
     if channel != CHANNEL:

@@ -30,6 +30,7 @@ class Customer:
     name: str
     wallet_id: UUID
     service_points: tuple[UUID, ...]
+    is_closed: bool = False
 
 
 def customer(connection: sa.Connection, wanted: str) -> Customer | None:
@@ -38,10 +39,12 @@ def customer(connection: sa.Connection, wanted: str) -> Customer | None:
     by_meter = sa.select(s.customer_id).join(tables.meter, m.service_point_id == s.id).where(m.drn == wanted)
     by_phone = sa.select(f.customer_id).where(f.msisdn == wanted.removeprefix("+"))
     for condition in (c.account_no == wanted, c.id.in_(by_meter), c.id.in_(by_phone)):
-        row = connection.execute(sa.select(c.id, c.account_no, c.name, c.wallet_id).where(condition)).one_or_none()
+        row = connection.execute(
+            sa.select(c.id, c.account_no, c.name, c.wallet_id, c.status).where(condition)
+        ).one_or_none()
         if row is not None:
             points = connection.execute(sa.select(s.id).where(s.customer_id == row.id).order_by(s.id)).scalars()
-            return Customer(row.id, row.account_no, row.name, row.wallet_id, tuple(points))
+            return Customer(row.id, row.account_no, row.name, row.wallet_id, tuple(points), row.status == "CLOSED")
     return None
 
 

@@ -37,9 +37,12 @@ def _is_credit(code: str) -> bool:
     return code[0] != "(" and kind_of(code).side is Side.CREDIT
 
 
-# A counter sale counts for its shift and its day once its money is held or taken.
+# A counter sale counts for its shift and its day once its money is held or taken, until the drawer gives it back;
+# what the office pays out in its place stays in the drawer.
 _COUNTED = """
-    (EXISTS (SELECT 1 FROM txn t WHERE t.id = c.purchase_id AND t.kind = 'sale') OR
+    (EXISTS (SELECT 1 FROM txn t WHERE t.id = c.purchase_id AND t.kind = 'sale') AND
+     (NOT EXISTS (SELECT 1 FROM txn r WHERE r.reverses = c.purchase_id) OR
+      EXISTS (SELECT 1 FROM txn o WHERE o.purchase_id = c.purchase_id AND o.kind = 'payout')) OR
      EXISTS (SELECT 1 FROM hold h WHERE h.purchase_id = c.purchase_id AND h.state = 'PENDING'))"""
 
 # Each gives rows only where something is wrong (ledger rules I1 to I5).
@@ -99,7 +102,8 @@ _INVARIANTS: dict[str, str] = {
         (EXISTS (SELECT 1 FROM correction_state s WHERE s.correction_id = c.id AND s.state = 'APPROVED')) <>
         (EXISTS (SELECT 1 FROM correction_state s JOIN purchase p ON p.id = s.issue_id WHERE s.correction_id = c.id)
          OR c.kind = 'REFUND_MONEY' AND EXISTS (SELECT 1 FROM purchase p WHERE p.id = c.purchase_id
-         AND p.state = 'REFUNDED'))""",
+         AND p.state = 'REFUNDED') AND NOT EXISTS (SELECT 1 FROM correction_state s
+         WHERE s.correction_id = c.id AND s.state = 'REFUSED'))""",
     "a refund has no correction that two people agreed on": """
         SELECT p.id FROM purchase p WHERE p.state = 'REFUNDED' AND NOT EXISTS (SELECT 1 FROM correction c
         JOIN correction_state s ON s.correction_id = c.id WHERE c.purchase_id = p.id AND s.state = 'APPROVED'

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.__main__ import main
-from ledger import operators
+from ledger import operators, tables
 from ledger.audit import Origin
 from ledger.operators import Cost, Operator, Role
 from ledger.store import open_store
@@ -145,6 +145,20 @@ def test_a_purchase_that_may_have_been_seen_is_not_taken_back(office: Office) ->
     assert code == 1 and "it stands (REVERSAL_LATE)" in said
     assert "REFUSED, REVERSAL_LATE" in office.type("purchase show", "aud.kay", office.receipt)[1]
     assert office.broken() == []
+
+
+def test_no_money_is_taken_for_an_account_that_was_closed(office: Office) -> None:
+    async def close() -> None:
+        store = await open_store(f"sqlite:///{office.folder}/t.db")
+        try:
+            closed = tables.customer.update().where(tables.customer.c.account_no == "A100003").values(status="CLOSED")
+            await store.transact(lambda connection: connection.execute(closed))
+        finally:
+            await store.close()
+
+    asyncio.run(close())
+    code, said = office.type("account pay", "op.ann", "A100003", "120.50", "--reference", "S-1", "--station", "ST002")
+    assert code == 1 and "account A100003 is closed" in said and not office.broken()
 
 
 def test_money_is_taken_once_for_an_account_and_its_statement_shows_it(office: Office) -> None:

@@ -104,6 +104,49 @@ def test_an_agent_sells_from_a_float_and_is_paid_commission(desk: Terminal) -> N
     desk.check()
 
 
+def _refund(desk: Terminal, receipt: str, to: str) -> str:
+    said = desk.well(f"corrections ask refund-money {receipt} --to {to} --as op.ann --reason 'the token was not used'")
+    return said.split(":")[0]
+
+
+@pytest.mark.parametrize("to", ["source", "cash"])
+def test_a_refund_of_a_counter_sale_comes_out_of_the_drawer_or_the_office(desk: Terminal, to: str) -> None:
+    desk.well("shifts open --as op.ann")
+    sold = desk.well(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
+    desk.well(f"corrections approve {_refund(desk, _receipt(sold), to)} --as fin.zoe")
+    desk.check()
+    again = desk.type(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
+    assert (again.code, tokens_in(again.out)) == (1, []) and "was given back" in again.out
+    desk.well("shifts close --as op.ann" + (" --count 500=1" if to == "cash" else ""))
+    desk.well("shifts acknowledge op.ann-1 --as op.ben")
+    in_drawer, by_office = (50_000, 50_000) if to == "cash" else (0, 0)
+    assert (desk.balance("owed:ST001"), desk.balance("cash:office")) == (-in_drawer, by_office)
+    assert desk.balance("overshort:ST001") == 0
+    desk.check()
+
+
+def test_a_drawer_that_was_counted_gives_nothing_back(lone: Terminal) -> None:
+    lone.well("shifts open --as op.ann")
+    sold = lone.well(f"sell --as op.ann --meter {METER} --amount 500")
+    lone.well("shifts close --as op.ann --count 500=1")
+    code = _refund(lone, _receipt(sold), "source")
+    lone.no(f"corrections approve {code} --as fin.zoe", "is closed")
+    lone.well(f"corrections refuse {code} --as fin.zoe")
+    lone.well(f"corrections approve {_refund(lone, _receipt(sold), 'cash')} --as fin.zoe")
+    assert lone.balance("owed:ST001") == -50_000
+    lone.check()
+
+
+def test_a_payment_without_energy_does_not_come_into_a_drawer_that_counts_sales(lone: Terminal) -> None:
+    pay = "account pay A100003 100 --reference S-1 --station ST001 --as op.ann"
+    lone.well("shifts open --as op.ann")
+    lone.no(pay, "counts sales only")
+    lone.well("shifts close --as op.ann")
+    lone.well(pay)
+    assert lone.balance("owed:ST001") == -10_000
+    lone.check()
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from channels.commands import Statement
 from gateway.purchase import State
 from gateway.recordtools import next_key
+from gateway.reversal import Evidence, Reversal, Reverse, Reversed
 from gateway.vend import Done
 from ledger import audit, customers, debts, metermoves, overview, service_points, tables
 from ledger.changes import ChangeRefused, Fault
@@ -267,6 +268,46 @@ async def test_what_rounding_kept_goes_to_the_wallet_of_who_moves_out(staff: Sta
     with pytest.raises(ChangeRefused) as refused:
         await staff.do(customers.pay_out_carry, "A100001")
     assert refused.value.fault is Fault.SAME
+
+
+async def _undo(counter: Counter, reference: str) -> Reversed | None:
+    asked = Reversal(
+        original=f"sms|{reference}",
+        key=f"sms|reversal of {reference}",
+        fingerprint=bytes(16),
+        channel="sms",
+        peer="smsc",
+        who="bank",
+        asked_at=counter.world.now(),
+        evidence=Evidence.NOT_SHOWN,
+    )
+    return await counter.store.submit(Reverse(counter.shop, asked))
+
+
+@pytest.mark.parametrize("deed", ["carry", "write-off"])
+async def test_a_sale_is_not_undone_once_what_it_left_was_settled(staff: Staff, counter: Counter, deed: str) -> None:
+    drn, point = "14900000028", "SP-20019"  # rounds down and keeps the rest; its debt takes part of every purchase
+    await counter.buy(100_000, drn=drn, sender=AMINA, reference="m1")
+    if deed == "carry":
+        await staff.do(customers.pay_out_carry, "A100019")
+    else:
+        await staff.do(debts.write_off, "DB-0006", by=FINANCE, beside=SUPERVISOR)
+    before = await staff.point(point)
+    result = await _undo(counter, "m1")
+    assert result is not None and result.reason is Reason.REVERSAL_NOT_LAST
+    assert await staff.point(point) == before
+
+
+async def test_a_sale_is_not_undone_on_an_account_that_was_closed(staff: Staff, counter: Counter) -> None:
+    await staff.do(customers.add, "A900001", name="N", category="DOMESTIC", language="en", phones=[], by=SUPPORT)
+    await staff.do(service_points.add, "SP-90001", account_no="A900001", area="Lamu", tariff_code="D2-IBT", by=SUPPORT)
+    drn = await staff.new_meter()
+    await staff.do(metermoves.install, drn, "SP-90001", next_key, by=ENGINEER)
+    await counter.buy(drn=drn, reference="m1")
+    await staff.do(metermoves.remove, drn, TakenDown(), by=ENGINEER)
+    await staff.do(customers.close, "A900001", minor_digits=2)
+    result = await _undo(counter, "m1")
+    assert result is not None and result.reason is Reason.REVERSAL_NOT_LAST
 
 
 # --- meters -----------------------------------------------------------------------------------------------------------
