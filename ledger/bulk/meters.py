@@ -69,12 +69,14 @@ class Meters(TableKind):
 
     def _crowded(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
         """Meters for a service point where another one hangs: the database lets only one hang at each."""
-        m, p = tables.meter.c, tables.service_point.c
-        wanted = sa.select(p.code, m.drn).join_from(tables.meter, tables.service_point, p.id == m.service_point_id)
-        wanted = wanted.where(m.status.in_(_HANGING))
+        m = tables.meter.c
         hanging = [(place, record) for place, record in enumerate(records) if record["status"] in _HANGING]
         codes = {record["service_point"] for _, record in hanging if record["service_point"] is not None}
-        there = {row.code: row.drn for row in sets.by_key(connection, wanted, p.code, codes)}
+        # Two lists of keys and no join: PostgreSQL would read all meters for it, ever more of them from page to page.
+        points = {of: code for code, of in sets.ids(connection, tables.service_point, "code", codes).items()}
+        wanted = sa.select(m.service_point_id, m.drn, m.status)
+        rows = sets.by_key(connection, wanted, m.service_point_id, points)
+        there = {points[row.service_point_id]: row.drn for row in rows if row.status in _HANGING}
         for code, drns in coming.of("Meters", sorted(codes)).items():
             there.setdefault(code, min(drns))
         found: list[Fault] = []

@@ -34,11 +34,10 @@ class Readings(Kind):
         return f"{record['drn']} {record['register']} {record['read_at']}"
 
     def stored(self, connection: sa.Connection, records: Sequence[Record]) -> dict[str, Record]:
-        wanted = _select().where(
-            reading.c.read_at.in_(list(dict.fromkeys(datetime.fromisoformat(record["read_at"]) for record in records)))
-        )
-        rows = sets.by_key(connection, wanted, tables.meter.c.drn, [record["drn"] for record in records])
-        return {self.key(record): record for record in map(_record, rows)}
+        instants = {datetime.fromisoformat(record["read_at"]) for record in records}
+        among = reading.c.read_at.in_(sorted(instants))
+        found = _of_meters(connection, {record["drn"] for record in records}, among)
+        return {self.key(record): record for record in found}
 
     def faults(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
         drns = {record["drn"] for record in records}
@@ -111,28 +110,43 @@ def _record(row: sa.Row[Any]) -> Record:
     return {**row._mapping, "read_at": row.read_at.astimezone(UTC).isoformat()}
 
 
+def _of_meters(connection: sa.Connection, drns: set[str], where: sa.ColumnElement[bool]) -> list[Record]:
+    """The readings of these meters that satisfy the condition.
+
+    Two questions and no join: PostgreSQL would read all readings for it, ever more of them from page to page.
+    """
+    r = reading.c
+    numbers = {of: drn for drn, of in sets.ids(connection, tables.meter, "drn", drns).items()}
+    wanted = sa.select(r.meter_id, r.register, r.read_at, r.value_tenths, r.source, r.reader, r.remark).where(where)
+    rows = sets.by_key(connection, wanted, r.meter_id, numbers)
+    found = []
+    for row in rows:
+        values = dict(row._mapping)
+        drn, at = numbers[values.pop("meter_id")], row.read_at.astimezone(UTC).isoformat()
+        found.append({"drn": drn, **values, "read_at": at})
+    return found
+
+
 def _stored_around(connection: sa.Connection, records: Sequence[Record]) -> dict[_Series, dict[str, int]]:
     """The stored values, by series and instant, from just before the first of these records on."""
-    m, r = tables.meter.c, reading.c
+    r = reading.c
     drns = {record["drn"] for record in records}
     instants = [datetime.fromisoformat(record["read_at"]) for record in records]
     first, last = min(instants), max(instants)
-    ids = sets.ids(connection, tables.meter, "drn", drns)
-    before = (
-        sa.select(r.meter_id, r.register, sa.func.max(r.read_at).label("read_at"))
-        .where(r.meter_id.in_(list(ids.values())), r.read_at < first)
-        .group_by(r.meter_id, r.register)
-        .subquery()
-    )
-    earlier = _select().join(
-        before,
-        sa.and_(before.c.meter_id == r.meter_id, before.c.register == r.register, before.c.read_at == r.read_at),
-    )
     found: dict[_Series, dict[str, int]] = {}
-    within = _select().where(r.read_at >= first, r.read_at <= last)
-    for row in [*sets.by_key(connection, within, m.drn, drns), *connection.execute(earlier)]:
-        found.setdefault((row.drn, row.register), {})[row.read_at.astimezone(UTC).isoformat()] = row.value_tenths
+    for record in _of_meters(connection, drns, sa.and_(r.read_at >= first, r.read_at <= last)):
+        found.setdefault(_series(record), {})[record["read_at"]] = record["value_tenths"]
+    for record in _of_meters(connection, drns, _is_last_before(first)):
+        found.setdefault(_series(record), {})[record["read_at"]] = record["value_tenths"]
     return found
+
+
+def _is_last_before(instant: datetime) -> sa.ColumnElement[bool]:
+    r, other = reading.c, reading.alias("earlier").c
+    latest = sa.select(sa.func.max(other.read_at)).where(
+        other.meter_id == r.meter_id, other.register == r.register, other.read_at < instant
+    )
+    return r.read_at == latest.scalar_subquery()
 
 
 def _doubt(before: tuple[str, int], now: tuple[str, int]) -> str:
