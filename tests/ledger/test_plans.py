@@ -18,7 +18,7 @@ from ledger import batch, counter, tables
 from ledger.sql import Read, Update
 from ledger.store import migrate, open_store
 
-WHOLE = {"READ_TARIFFS", "READ_TARIFF_VERSIONS"}
+WHOLE = {"READ_TARIFFS", "READ_TARIFF_VERSIONS", "READ_KEY_USES"}
 STATEMENTS = {
     name: statement
     for module in (batch, counter)
