@@ -27,6 +27,7 @@ from sts.modules.contract import (
     ModuleStatus,
     SecurityModule,
     TokenRequest,
+    each,
 )
 from sts.modules.pool import Made, ModulePool
 from sts.modules.signing import KeyTerms, name_for
@@ -165,13 +166,7 @@ class KeptModule:
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
     ) -> list[str | ModuleRefused | KeyMissing]:
         """A token, or the error `make` would have raised, for each request in its place."""
-        answers: list[str | ModuleRefused | KeyMissing] = []
-        for request in requests:
-            try:
-                answers.append(self.make(request, now=now))
-            except (ModuleRefused, KeyMissing) as refusal:
-                answers.append(refusal)
-        return answers
+        return each(lambda request: self.make(request, now=now), requests)
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """As the module behind. A replaced key may be changed away from, not to."""

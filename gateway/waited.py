@@ -19,6 +19,7 @@ from sts.modules.contract import (
     ModuleStatus,
     SecurityModule,
     TokenRequest,
+    each,
 )
 from sts.tokens import Token
 
@@ -67,13 +68,7 @@ class WaitedModule:
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
     ) -> list[str | ModuleRefused | KeyMissing]:
         """One after the other."""
-        answers: list[str | ModuleRefused | KeyMissing] = []
-        for request in requests:
-            try:
-                answers.append(self.make(request, now=now))
-            except (ModuleRefused, KeyMissing) as refusal:
-                answers.append(refusal)
-        return answers
+        return each(lambda request: self.make(request, now=now), requests)
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """The set, after the module has answered."""

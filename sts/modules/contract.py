@@ -10,7 +10,7 @@ Three ways to fail, never mixed:
 - `ModuleSilent`: no answer. The outcome is unknown, so ask again with the same request; never call it refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -160,6 +160,22 @@ class ModuleStatus:
     real_meters_accept_ea07: bool
     """False with the sample tables: say so wherever a token of this module is shown."""
     keys: tuple[KeyStatus, ...]
+
+
+def each(
+    make: Callable[[TokenRequest], str], requests: Sequence[TokenRequest]
+) -> list[str | ModuleRefused | KeyMissing]:
+    """`make_many` one by one: a token, or the refusal that `make` raised, for each request in its place.
+
+    ModuleSilent ends all of them.
+    """
+    answers: list[str | ModuleRefused | KeyMissing] = []
+    for request in requests:
+        try:
+            answers.append(make(request))
+        except (ModuleRefused, KeyMissing) as refusal:
+            answers.append(refusal)
+    return answers
 
 
 @runtime_checkable

@@ -41,6 +41,7 @@ from sts.modules.contract import (
     ModuleStatus,
     TokenRequest,
     Unsettled,
+    each,
 )
 from sts.modules.pkcs11_token import (
     TIMEOUT_S,
@@ -225,13 +226,7 @@ class Pkcs11Module:
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
     ) -> list[str | ModuleRefused | KeyMissing]:
         """A token, or the error `make` would have raised, for each request; ModuleSilent ends all of them."""
-        made: list[str | ModuleRefused | KeyMissing] = []
-        for request in requests:
-            try:
-                made.append(self.make(request, now=now))
-            except (ModuleRefused, KeyMissing) as refusal:
-                made.append(refusal)
-        return made
+        return each(lambda request: self.make(request, now=now), requests)
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """As of SoftwareModule; also raises ModuleSilent. Only if `answers_at_once`."""

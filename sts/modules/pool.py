@@ -45,6 +45,7 @@ from sts.modules.contract import (
     ModuleStatus,
     SecurityModule,
     TokenRequest,
+    each,
 )
 from sts.tokens import Token
 
@@ -322,13 +323,7 @@ class ModulePool:
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
     ) -> list[str | ModuleRefused | KeyMissing]:
         """A token, or the error `make` would have raised, for each request in its place."""
-        answers: list[str | ModuleRefused | KeyMissing] = []
-        for request in requests:
-            try:
-                answers.append(self.make(request, now=now))
-            except (ModuleRefused, KeyMissing) as refusal:
-                answers.append(refusal)
-        return answers
+        return each(lambda request: self.make(request, now=now), requests)
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """As the contract says, by the first module that has the keys."""

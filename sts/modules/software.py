@@ -21,6 +21,7 @@ from sts.modules.contract import (
     ModuleStatus,
     TokenRequest,
     Unsettled,
+    each,
 )
 from sts.modules.records import KEYS_MAX, KeyName, VendingKeyRecord
 from sts.modules.signing import CACHE_SIZE, KEY_TYPE_CHANGES, ReadyKey
@@ -108,13 +109,7 @@ class SoftwareModule:
         self, requests: Sequence[TokenRequest], *, now: datetime | None = None
     ) -> list[str | ModuleRefused | KeyMissing]:
         """A token, or the error `make` would have raised, for each request in its place."""
-        answers: list[str | ModuleRefused | KeyMissing] = []
-        for request in requests:
-            try:
-                answers.append(self.make(request, now=now))
-            except (ModuleRefused, KeyMissing) as refusal:
-                answers.append(refusal)
-        return answers
+        return each(lambda request: self.make(request, now=now), requests)
 
     def make_set(self, request: KeyChangeRequest, *, now: datetime) -> tuple[str, ...]:
         """The 2 (EA07) or 4 (EA11) tokens of a key change, enciphered under the present key.
