@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,7 @@ from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
 from ledger.stations import StationRefused
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
+from ledger.tariffs import TariffRefused
 from ledger.vendingkeys import CustodyRefused, KeyId
 from sts.errors import StsError
 from sts.modules.keyfile import KeyFileRefused, sealing_key_from, sealing_key_of
@@ -108,8 +110,15 @@ def _complete(
     parser.set_defaults(run=_answering(name, work, world))
 
 
-# The rules say no: a sentence, and exit code 1.
-_REFUSED = (OperatorRefused, CustodyRefused, ChangeRefused, CorrectionRefused, StationRefused, ChainBroken)
+# The rules say no: a sentence, exit code 1, and a row in the audit log where somebody had signed in.
+_REFUSED: Final = (
+    OperatorRefused,
+    CustodyRefused,
+    ChangeRefused,
+    CorrectionRefused,
+    StationRefused,
+    TariffRefused,
+)
 
 
 def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Namespace], int]:
@@ -118,14 +127,7 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     def run(options: argparse.Namespace) -> int:
         try:
             return work(Session(options, name, world))
-        except (
-            OperatorRefused,
-            CustodyRefused,
-            ChangeRefused,
-            CorrectionRefused,
-            StationRefused,
-            ChainBroken,
-        ) as error:
+        except (*_REFUSED, ChainBroken) as error:
             sys.stderr.write(f"prepaid {name}: {error}\n")
             return NO
         except (Unusable, StsError, SettingsFaults, DatabaseVersion) as error:
@@ -273,14 +275,12 @@ class Session:
             )
             try:
                 return await work(Books(store, first, second, origin))
-            except (OperatorRefused, CustodyRefused, ChangeRefused, StationRefused, KeyFileRefused) as refusal:
+            except (*_REFUSED, KeyFileRefused) as refusal:
                 if first is not None:
-                    fault = refusal.kind if isinstance(refusal, KeyFileRefused) else refusal.fault
+                    fault = _fault_of(refusal)
                     about = self.subject or " ".join(listed(getattr(self.options, "key", None)) or [self._deed])
                     await store.transact(
-                        lambda connection: custody.refused(
-                            connection, self._deed, about, origin, fault.value, self.file_hash
-                        )
+                        lambda connection: custody.refused(connection, self._deed, about, origin, fault, self.file_hash)
                     )
                 raise
         finally:
@@ -294,6 +294,12 @@ class Session:
         if isinstance(answer, OperatorRefused):
             raise answer
         return answer
+
+
+def _fault_of(refusal: Exception) -> str:
+    """The stable name of why, where a refusal has one; else its sentence."""
+    fault = refusal.kind if isinstance(refusal, KeyFileRefused) else getattr(refusal, "fault", None)
+    return str(fault.value) if isinstance(fault, Enum) else str(refusal)
 
 
 async def _try(url: str) -> None:

@@ -82,13 +82,10 @@ def _joined(numbers: Iterable[int]) -> str:
 
 
 def _told(work: Callable[[], int], name: str, path: Path | None = None) -> int:
-    """The command's exit code; refusals and faults told, a line each."""
+    """The command's exit code; faults told, a line each."""
     where = f"{path}: " if path is not None else ""
     try:
         return work()
-    except TariffRefused as refused:
-        sys.stderr.write(f"prepaid tariff {name}: {refused}\n")
-        return NO
     except TariffFaults as faults:
         sys.stderr.write("".join(f"prepaid tariff {name}: {where}{fault}\n" for fault in faults.faults))
         return UNUSABLE

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
 
 from gateway.__main__ import main
-from ledger import operators, tables
+from ledger import audit, operators, tables
 from ledger.audit import Origin
 from ledger.operators import Cost, Operator, Role
 from ledger.store import open_store
@@ -20,6 +22,7 @@ from tests.simulation.shop import AMINA, METER, open_counter
 
 PEOPLE = {"op.ann": Role.VENDOR, "sup.bob": Role.SUPERVISOR, "fin.zoe": Role.FINANCE, "aud.kay": Role.AUDITOR}
 RIGHT = "37180000434"
+T = TypeVar("T")
 
 
 @dataclass
@@ -40,15 +43,21 @@ class Office:
         said = self.capsys.readouterr()
         return code, said.out + said.err
 
-    def broken(self) -> list[str]:
-        async def look() -> list[str]:
+    def read(self, function: Callable[[sa.Connection], T]) -> T:
+        async def look() -> T:
             store = await open_store(f"sqlite:///{self.folder}/t.db")
             try:
-                return await store.read(broken_invariants)
+                return await store.read(function)
             finally:
                 await store.close()
 
         return asyncio.run(look())
+
+    def broken(self) -> list[str]:
+        return self.read(broken_invariants)
+
+    def deeds(self) -> list[tuple[str, str]]:
+        return [(row.who, row.deed) for row in self.read(lambda connection: audit.latest(connection, 100))]
 
 
 @pytest.fixture
@@ -124,6 +133,8 @@ def test_what_is_asked_for_wrongly_is_said_by_name(office: Office, more: tuple[s
     words = [office.receipt if word == "?" else word for word in more]
     answer = office.type("corrections ask", "op.ann", *words)
     assert answer[0] == code and said in answer[1], answer
+    # What the rules refuse somebody who has signed in is on record; what nobody could read was not asked.
+    assert (("op.ann", "corrections.ask_refused") in office.deeds()) is (code == 1)
 
 
 def test_a_purchase_is_shown_whole_with_its_token_masked(office: Office) -> None:

@@ -284,9 +284,11 @@ def test_an_entered_draft_is_tried_released_and_listed(desk: Desk, out: Callable
     rows = desk.rows(sa.select(a.who, a.deed).where(a.deed.like("tariff.%")).order_by(a.seq))
     assert [tuple(row) for row in rows] == [
         ("fin.zoe", "tariff.entered"),
+        ("fin.zoe", "tariff.enter_refused"),  # it stands already
         ("fin.zoe", "tariff.release_refused"),  # the refusal of one person alone
         ("op.ben", "tariff.released"),
         ("fin.zoe", "tariff.withdrawn"),
+        ("fin.zoe", "tariff.withdraw_refused"),  # it has begun
     ]
 
 
