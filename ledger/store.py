@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import asyncpg
 import sqlalchemy as sa
@@ -188,9 +188,15 @@ def _again(error: BaseException) -> bool:
     )
 
 
+_CONFLICTS_USUAL: Final = 3
+
+
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.warning("database attempt %d failed, trying again: %s", state.attempt_number, type(error).__name__)
+    # Two that meet are no trouble: one of them looks again. Only if that goes on does anybody need to know.
+    has_met = isinstance(error, Conflict) and state.attempt_number < _CONFLICTS_USUAL
+    level = logging.INFO if has_met else logging.WARNING
+    log.log(level, "database attempt %d failed, trying again: %s", state.attempt_number, type(error).__name__)
 
 
 _RETRY: dict[str, Any] = {
