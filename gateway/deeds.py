@@ -161,17 +161,17 @@ class Arrival:
         if isinstance(command, LastToken):
             return language, self._last_token(unit, now, phone, command)
         if isinstance(command, Statement):
-            return language, self._statement(unit, phone)
+            return language, Message("statement", statement_of(self.shop, unit, phone))
         if isinstance(command, Help):
             return language, Message("help", {"short_code": self.inbound.destination})
         if isinstance(command, SetLanguage):
-            self.set_phone(unit, phone, language=command.language)
+            set_phone(unit, self.inbound.sender, language=command.language)
             return command.language, Message("language_set", {})
         if isinstance(command, OptOut):
-            self.set_phone(unit, phone, notices_stopped_at=now)
+            set_phone(unit, self.inbound.sender, notices_stopped_at=now)
             return language, Message("opted_out", {})
         if isinstance(command, OptIn):
-            self.set_phone(unit, phone, notices_stopped_at=None)
+            set_phone(unit, self.inbound.sender, notices_stopped_at=None)
             return language, Message("opted_in", {})
         if isinstance(command, RedeemVoucher):
             raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
@@ -207,34 +207,35 @@ class Arrival:
             ),
         )
 
-    def _statement(self, unit: Unit, phone: Phone | None) -> Message:
-        account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
-        if phone is None or account is None:
-            raise Refusal(Reason.PAYER_UNKNOWN)
-        owed = sum(
-            debt.outstanding_minor
-            for point in unit.points.values()
-            if point.customer_id == phone.customer_id
-            for debt in unit.debts.get(point.id, ())
-        )
-        return Message(
-            "statement", self.shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
-        )
 
-    def set_phone(self, unit: Unit, phone: Phone | None, **changes: Any) -> None:
-        """Change what a phone's owner may change: language, notices."""
-        msisdn = self.inbound.sender
-        if phone is None:
-            phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
-            phone = replace(phone, **changes)
-            unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at))
+def statement_of(shop: Shop, unit: Unit, phone: Phone | None) -> dict[str, Any]:
+    """The values of a statement: balance of wallet or float, and debts. Raises Refusal for a phone without either."""
+    account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
+    if phone is None or account is None:
+        raise Refusal(Reason.PAYER_UNKNOWN)
+    owed = sum(
+        debt.outstanding_minor
+        for point in unit.points.values()
+        if point.customer_id == phone.customer_id
+        for debt in unit.debts.get(point.id, ())
+    )
+    return shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
+
+
+def set_phone(unit: Unit, msisdn: str, **changes: Any) -> None:
+    """Change what a phone's owner may change: language, notices."""
+    phone = unit.phones.get(msisdn)
+    if phone is None:
+        phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
+        phone = replace(phone, **changes)
+        unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at))
+    else:
+        phone = replace(phone, **changes)
+        if "language" in changes:
+            unit.update(SET_LANGUAGE, (msisdn, phone.language))
         else:
-            phone = replace(phone, **changes)
-            if "language" in changes:
-                unit.update(SET_LANGUAGE, (msisdn, phone.language))
-            else:
-                unit.update(SET_NOTICES, (msisdn, phone.notices_stopped_at))
-        unit.put("phones", msisdn, phone)
+            unit.update(SET_NOTICES, (msisdn, phone.notices_stopped_at))
+    unit.put("phones", msisdn, phone)
 
 
 def new_purchase(

@@ -399,12 +399,10 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     yield from counter.fill(unit, need)
     if need.last_sales_of:
         for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
-            last = PurchaseRow(*purchase)
-            unit.purchases.setdefault(last.id, last)
-            unit.last_sales.setdefault(msisdn, []).append(last.id)
-        unit.last_sales = {msisdn: ids[:LAST_SALES] for msisdn, ids in unit.last_sales.items()}
-    of_last = [purchase_id for ids in unit.last_sales.values() for purchase_id in ids]
-    wanted = _unique([*need.purchases, *(purchase.id for purchase in unit.last_purchases.values()), *of_last])
+            unit.last_sales.setdefault(msisdn, []).append(PurchaseRow(*purchase))
+        unit.last_sales = {msisdn: sales[:LAST_SALES] for msisdn, sales in unit.last_sales.items()}
+    shown = [*unit.last_purchases.values(), *(sale for sales in unit.last_sales.values() for sale in sales)]
+    wanted = _unique([*need.purchases, *(purchase.id for purchase in shown)])
     if wanted:
         several_tokens: dict[UUID, list[TokenRow]] = {}
         for row in (yield READ_TOKENS, [wanted]):

@@ -403,7 +403,7 @@ class Unit:
         self.sessions: dict[str, SessionRow] = {}  # USSD sessions by key
         self.sessions_read: dict[str, SessionRow] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # meter number -> customer's name, area
-        self.last_sales: dict[str, list[UUID]] = {}  # MSISDN -> its customer's last purchases with tokens, newest first
+        self.last_sales: dict[str, list[PurchaseRow]] = {}  # MSISDN -> its customer's last with tokens, newest first
         self.undoable: frozenset[UUID] = frozenset()  # purchases of which the following were read
         self.outbox: dict[UUID, tuple[OutboxRow, ...]] = {}  # by request
         self.disclosed: dict[UUID, bool] = {}  # purchases whose token was shown other than in its own reply

@@ -7,7 +7,7 @@ settings of each service code.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,9 +67,8 @@ def paged(lines: Sequence[str], footer: str, more: str, limits: Limits) -> list[
     return pages
 
 
-def _cut(line: str, is_short: object) -> tuple[str, str]:
+def _cut(line: str, is_short: Callable[[str], bool]) -> tuple[str, str]:
     """The longest beginning of a line that is short enough, and the rest."""
-    assert callable(is_short)
     places = [found.span() for found in _CUT.finditer(line)]
     for start, end in reversed(places):
         if start and is_short(line[:start]):

@@ -14,7 +14,7 @@ from channels.commands import Buy
 from channels.contract import Inbound
 from channels.ussd.dialogue import MeterInfo, SaleInfo
 from gateway import tokens
-from gateway.deeds import meter_of, new_purchase
+from gateway.deeds import meter_of, new_purchase, statement_of
 from gateway.purchase import ENDS, SOLD, Event, State
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, require_in_service, sold_message
@@ -76,6 +76,8 @@ class UnitKnowledge:
         return MeterInfo(drn, initials(name), area[:_AREA_MAX].rstrip())
 
     def last_amount_minor(self, drn: str) -> int | None:
+        if drn not in self._hints.drns:
+            raise NotLookedUp(Hints(drns=frozenset({drn})))
         meter = self._unit.meters.get(drn)
         last = self._unit.last_purchases.get(meter.id) if meter is not None else None
         return last.amount_minor if last is not None and last.sender == self._inbound.sender else None
@@ -123,24 +125,12 @@ class UnitKnowledge:
         }
 
     def balance(self) -> Mapping[str, Any]:
-        phone, unit = self._phone, self._unit
-        account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
-        if phone is None or account is None:
-            raise Refusal(Reason.PAYER_UNKNOWN)
-        owed = sum(
-            debt.outstanding_minor
-            for point in unit.points.values()
-            if point.customer_id == phone.customer_id
-            for debt in unit.debts.get(point.id, ())
-        )
-        return self._shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
+        return statement_of(self._shop, self._unit, self._phone)
 
     def last_sales(self) -> Sequence[SaleInfo]:
         if not self._hints.last_sales:
             raise NotLookedUp(Hints(last_sales=True))
-        unit = self._unit
-        ids = unit.last_sales.get(self._inbound.sender, ())
-        return [SaleInfo(receipt_of(found), self._sale_values(unit.purchases[found])) for found in ids]
+        return [SaleInfo(receipt_of(sale.id), self._sale_values(sale)) for sale in self._last_sales()]
 
     def bought(self) -> Mapping[str, Any]:
         assert self._bought is not None
@@ -151,9 +141,12 @@ class UnitKnowledge:
         return values
 
     def shows(self, receipt: str) -> None:
-        for purchase_id in self._unit.last_sales.get(self._inbound.sender, ()):
-            if receipt_of(purchase_id) == receipt:
-                self.disclose(purchase_id)
+        for sale in self._last_sales():
+            if receipt_of(sale.id) == receipt:
+                self.disclose(sale.id)
+
+    def _last_sales(self) -> Sequence[PurchaseRow]:
+        return self._unit.last_sales.get(self._inbound.sender, ())
 
     def purchase(self, purchase_id: UUID) -> PurchaseRow:
         """A purchase with its tokens."""

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from channels.commands import Buy, Help, SetLanguage
+from channels.commands import Buy, Help
 from channels.contract import Inbound
 from channels.ussd import dialogue
 from channels.ussd.dialogue import NewLanguage, Order, Place, Turn, Words
@@ -23,7 +23,7 @@ from channels.ussd.steps import Kind, Page, Step
 from config.languages import Catalogue
 from config.settings import UssdSettings
 from gateway import tokens
-from gateway.deeds import Arrival
+from gateway.deeds import Arrival, set_phone
 from gateway.purchase import ENDS, SOLD, State
 from gateway.ussd.knowledge import Hints, NotLookedUp, UnitKnowledge
 from gateway.vend import Done, Shop
@@ -78,7 +78,9 @@ class StepDeed:
         need.saved_meters_of.append(step.msisdn)
         need.meters.extend(hints.drns)
         need.purchases.extend(hints.purchases)
-        need.owners = need.last_tokens = True
+        need.owners = True
+        # Only where an amount is asked for: it is read for every meter of the batch.
+        need.last_tokens = need.last_tokens or bool(hints.drns)
         if hints.last_sales:
             need.last_sales_of.append(step.msisdn)
         window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
@@ -274,8 +276,7 @@ class _Step:
         return self._end("ussd_sold_by_sms", values)
 
     def _set_language(self, code: str) -> None:
-        inbound = self._inbound("", b"", SetLanguage(code))
-        Arrival(self.shop, inbound).set_phone(self.unit, self.unit.phones.get(inbound.sender), language=code)
+        set_phone(self.unit, self.step.msisdn, language=code)
         self.language = code
 
     # --- storing ---
@@ -317,7 +318,7 @@ class _Step:
 
     # --- helpers ---
 
-    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help | SetLanguage) -> Inbound:
+    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help) -> Inbound:
         step = self.step
         return Inbound(
             channel=CHANNEL,
