@@ -15,7 +15,7 @@ _NUMBER_DIGITS_MAX = 40
 class IdForms(StrEnum):
     """How ids in receipts are to those in responses, at one message centre."""
 
-    AUTO = "auto"  # whichever fits; the customer's number must be the same anyway
+    AUTO = "auto"  # whichever fits; the customer's number must be the same anyway. Short running numbers may mislead it
     SAME = "same"
     HEX_DECIMAL = "hex_decimal"  # hexadecimal in the response, decimal in the receipt
     DECIMAL_HEX = "decimal_hex"
@@ -34,8 +34,9 @@ def forms(message_id: str, how: IdForms = IdForms.AUTO) -> tuple[str, ...]:
     wanted = {
         IdForms.AUTO: (same, as_hex, as_decimal),
         IdForms.SAME: (same,),
-        IdForms.HEX_DECIMAL: (as_hex, same),
-        IdForms.DECIMAL_HEX: (as_decimal, same),
+        # Where the way is known nothing is guessed: another message to the same customer may bear the other form.
+        IdForms.HEX_DECIMAL: (as_hex or same,),
+        IdForms.DECIMAL_HEX: (as_decimal or same,),
     }[how]
     return tuple(dict.fromkeys(form for form in wanted if form))
 
