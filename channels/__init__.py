@@ -6,5 +6,7 @@ commands    the words of customers, as commands
 wording     messages and refusals, in words
 sms         SMS over any number of SMPP links
 smpp        the protocol: codec, session, link, and a message centre for the sandbox
+http        providers' callbacks: limits, addresses, secrets
+ussd        menus: screens as data, their walk, the providers' forms
 iso8583     banks and cash machines: codec by profile, frames, MACs, what messages mean
 """

@@ -57,8 +57,9 @@ class SmsChannel:
     `parse` reads a text and never fails: what it cannot read is `Unreadable`. `render` says a reply in the
     customer's language, and `keep_whole` names the substrings of that text that must stay in one part (a token).
     `new_reference` gives a fresh string for messages whose link carries no message id.
-    `on_receipt` is handed each delivery receipt, and answers it when it is stored. `part_timeout_s`: when a part of a
-    long message has not come for so long, its sender is told, once.
+    `on_receipt` is handed each delivery receipt, and answers it when it is stored. `divert` gives the work of a message
+    that is no SMS (a USSD step), None for one that is; it is acknowledged when that work is done, if not before.
+    `part_timeout_s`: when a part of a long message has not come for so long, its sender is told, once.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class SmsChannel:
         new_reference: Callable[[], str],
         parts: PartBooks,
         on_receipt: Callable[[IncomingReceipt], None] | None = None,
+        divert: Callable[[Incoming], Coroutine[Any, Any, None] | None] | None = None,
         part_timeout_s: float = 300.0,
         look_every_s: float = 10.0,
         name: str = "sms",
@@ -85,6 +87,7 @@ class SmsChannel:
         self._new_reference = new_reference
         self._parts = parts
         self._on_receipt = on_receipt
+        self._divert = divert
         self._part_timeout = timedelta(seconds=part_timeout_s)
         self._look_every_s = look_every_s
         self._name = name
@@ -125,6 +128,10 @@ class SmsChannel:
     # -------------------------------------------------------------------------------------------- in
 
     def _take(self, incoming: Incoming) -> None:
+        other_work = self._divert(incoming) if self._divert is not None else None
+        if other_work is not None:
+            self._start(self._answered(other_work, incoming))
+            return
         body = body_of(incoming.message, incoming.link.settings.default_alphabet)
         if body.place is None:
             self._start(self._answered(self._store_alone(incoming, body), incoming))

@@ -279,6 +279,7 @@ class _Reader:
                 built[name] = self.section(kind, document.get(name, {}), name)
         self.check_lease(document, built["delivery"], built["smpp"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
+        self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -508,6 +509,11 @@ class _Reader:
             self.fault(f"{where}.{missing}", None, "a path, since the other file of the pair is set", "none")
 
     def check_ussd(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        if values.get("kind") == "smpp":
+            self.check_ussd_by_smpp(table, where, values)
+            return
+        if values.get("links"):
+            self.fault(f"{where}.links", table.get("links"), 'none, since kind is not "smpp"', repr(values["links"]))
         self.check_networks(table, where, values, "addresses")
         secrets = [values.get("path_secret", Secret("")).reveal(), values.get("header_secret", Secret("")).reveal()]
         if not any(secrets) and not values.get("addresses"):
@@ -516,6 +522,36 @@ class _Reader:
         if secrets[0] and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secrets[0]):
             expected = "16 to 200 letters, digits, dashes and underscores"
             self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
+
+    def check_ussd_by_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        if values.get("links") == "":
+            self.fault(f"{where}.links", table.get("links"), 'names of [[smpp]] links, since kind is "smpp"', "none")
+        session, mark = values.get("session_from"), values.get("mark_from")
+        if mark == "sequence" and session in ("session_id", "user_message_reference"):
+            expected = f'"message_id" or another place, since session_from "{session}" has no sequence'
+            self.fault(f"{where}.mark_from", table.get("mark_from"), expected, '"sequence"')
+        if mark == session == "user_message_reference":
+            expected = "another place than session_from: a session's id is the same in all its steps"
+            self.fault(f"{where}.mark_from", table.get("mark_from"), expected, repr(mark))
+        for first, second in (("begin", "answer"), ("begin", "abort"), ("answer", "abort"), ("ask", "end")):
+            first, second = f"{first}_operation", f"{second}_operation"
+            if first in values and values[first] == values.get(second):
+                self.fault(f"{where}.{second}", table.get(second), f"another value than {first}", str(values[second]))
+
+    def check_ussd_links(self, services: tuple[UssdSettings, ...], links: tuple[SmppSettings, ...]) -> None:
+        """A message with ussd_service_op goes to the one service of its link."""
+        found, taken = {link.name: link for link in links}, dict[str, str]()
+        for service in services:
+            for name in service.links.split():
+                where = f"ussd[{service.name}].links"
+                if name not in found:
+                    self.fault(where, service.links, "names of [[smpp]] links", repr(name))
+                elif name in taken:
+                    self.fault(where, service.links, f"no link of ussd[{taken[name]}]", repr(name))
+                elif service.mark_from == "message_id" and not found[name].reference_tlv:
+                    expected = f'reference_tlv of smpp[{name}], since mark_from is "message_id"'
+                    self.fault(where, service.links, expected, "0")
+                taken[name] = service.name
 
 
 _Check = Callable[[_Reader, Mapping[str, Any], str, dict[str, Any]], None]

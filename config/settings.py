@@ -359,7 +359,8 @@ class CallbackSettings:
     at_once_max: Annotated[int, Between(1, 100_000)] = 1_000
 
 
-UssdKind = Literal["africastalking", "hubtel", "xmlrpc"]
+UssdKind = Literal["africastalking", "hubtel", "xmlrpc", "smpp"]
+UssdOperation = Annotated[int, Between(0, 255)]  # a value of ussd_service_op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +369,10 @@ class UssdSettings:
 
     The callback's address is /ussd/<name>/<path_secret>, or /ussd/<name> without one. At least one of path_secret,
     header_secret and addresses must be there, for nobody signs these calls.
+
+    Of kind "smpp" are messages with ussd_service_op on `links`, the names of [[smpp]] tables, each in one service at
+    most. `session_from` is where a session's id is, `mark_from` what tells a step from its repeat: without either
+    nothing can be sold safely. The operations are values of ussd_service_op.
     """
 
     name: Name
@@ -383,6 +388,16 @@ class UssdSettings:
     session_s: Seconds = 300.0
     resume_s: Seconds = 900.0
     bought_shown_s: Annotated[float, Between(0, 86_400)] = 300.0
+    links: Annotated[str, Text(0, 4096)] = ""
+    code: Annotated[str, Text(0, 40, r"[*#0-9]*", "a service code such as *384#")] = ""
+    session_from: Literal["session_and_sequence", "session_id", "user_message_reference"] = "session_and_sequence"
+    mark_from: Literal["sequence", "user_message_reference", "message_id"] = "sequence"
+    begin_operation: UssdOperation = 1
+    answer_operation: UssdOperation = 18
+    abort_operation: UssdOperation = 129
+    ask_operation: UssdOperation = 2
+    end_operation: UssdOperation = 17
+    resend_s: Seconds = 5.0
 
 
 def _no_channels() -> Mapping[str, ChannelSettings]:

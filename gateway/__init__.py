@@ -8,21 +8,28 @@ tokens      which tokens a sale gives, under which key, from which inputs
 deeds       requests of every kind, and waiting purchases, as deeds for the ledger's writer
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
 delivery    sends the replies owed, again if lost
+reversal, undo     a purchase taken back, and what that restores
+corrections, payment, correctiontools     `prepaid corrections`, `account`, `purchase`: mistakes put right by two people
+links, smsbooks, smstools     which node holds which link; parts and receipts of messages; `prepaid sms`
+ussd        the desk of the USSD channel, and its phones for the sandbox
 app         composition root: settings to a running gateway
+bulk, bulktools     files of records: `prepaid import`, `prepaid export`
 intake      takes in a utility's records from a folder
 modules, unlock     the security modules of the settings; what opens the key store
 keyfile     writes the sealed key file
 custody     which vending keys may be used, and deeds that change key store and books
-keytools, operatortools, keysession     `prepaid keys`, `operators`, `audit`
+keeper, keptkeys, keyuse     modules that use only the keys the books allow; who made which token, and its limits
+keywatch, modulewatch     changes of keys taken up, ends and troubles of modules told
+keytools, keylock, keyplaces, operatortools, keysession     `prepaid keys`, `operators`, `audit`
 metertools, meterlifetools     `prepaid meters`
 customertools, pointtools, debttools, recordtools     `prepaid customers`, `points`, `debts`
 cases, pricetools     worked cases without a database: `prepaid price`
 preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
 till, selltools     `prepaid sell`: a terminal at a station's counter
 stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
-moduletools     `prepaid modules`, `prepaid simulate`
+moduletools, simulatetools, ussdtools     `prepaid modules`, `prepaid simulate`
 isotools        `prepaid iso`: banks' dialects and messages
-engineering, meterdesk, tokentools, tokenmake, tokenoptions     `prepaid token`
+engineering, meterdesk, tokentools, tokenmake, tokenoptions, waited     `prepaid token`
 check       tries everything the gateway will need
 demo        the product at work on one machine
 logs, metrics, health     for whoever runs it at night

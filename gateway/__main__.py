@@ -17,6 +17,7 @@ from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
 from gateway import (
     app,
+    bulktools,
     check,
     correctiontools,
     customertools,
@@ -38,10 +39,13 @@ from gateway import (
     tokentools,
     ussdtools,
 )
-from gateway.intake import IntakeFaults, read_folder, store_intake
+from gateway.bulk.run import Report
+from gateway.intake import IntakeFaults, load_folder
+from gateway.keysession import place
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
 from ledger import trouble
+from ledger.audit import Origin
 from ledger.schema import DatabaseAway, DatabaseUnusable, DatabaseVersion, RecordRefused
 from ledger.store import migrate, open_store
 from sts.errors import StsError
@@ -118,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     configured("migrate", _migrate, "create the database's tables, or bring them to this version")
     configured("check", _check, "try settings, database, keys and links, and name every fault")
     loading = configured("load", _load, "load a utility's records from a folder of CSV files; twice changes nothing")
-    loading.add_argument("folder", type=Path, help="the folder; gateway/sample/README.md describes its files")
+    loading.add_argument("folder", type=Path, help="the folder; docs/bulk.md describes its files")
 
     keytools.add_commands(commands)
     tokentools.add_commands(
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     pointtools.add_commands(commands)
     metertools.add_commands(commands)
     debttools.add_commands(commands)
+    bulktools.add_commands(commands)
     ussdtools.add_simulator(moduletools.add_commands(commands))
     smstools.add_commands(commands)
     pricetools.add_commands(commands)
@@ -216,21 +221,20 @@ def _load(options: argparse.Namespace) -> int:
     settings = _settings(options)
     logs.set_up(settings.log)
 
-    async def work() -> tuple[dict[str, int], list[str]]:
+    async def work() -> Report:
         world = RealWorld()
         local = world.now().astimezone(app.zone(settings))
-        intake = read_folder(options.folder, settings.utility, local, world.new_id)
         store = await open_store(settings.database.url_with_password())
         try:
-            told = await store_intake(store, intake, settings.utility, world, local)
+            origin = Origin(who=place(), at=world.now(), place=place())
+            return await load_folder(store, options.folder, settings.utility, world, local, origin)
         finally:
             await store.close()
-        return intake.counts, told
 
-    counts, told = asyncio.run(work())
-    for name, count in counts.items():
+    report = asyncio.run(work())
+    for name, count in report.counts.items():
         print(f"{count:7d} {name}")
-    for sentence in told:
+    for sentence in report.told():
         print(sentence)
     return 0
 

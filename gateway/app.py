@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from channels import wording
@@ -15,12 +16,13 @@ from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.http.server import CallbackServer, Limits
 from channels.smpp.codes import Verdict
-from channels.smpp.link import Link, LinkObserver
+from channels.smpp.link import Incoming, Link, LinkObserver
 from channels.smpp.messageid import IdForms
 from channels.smpp.settings import LinkSettings
 from channels.smpp.text import Alphabet
 from channels.sms import PartBooks, SmsChannel
 from channels.ussd import callbacks as ussd_callbacks
+from channels.ussd.links import UssdLinks
 from config import languages
 from config.languages import Catalogue
 from config.settings import Settings, SmppSettings
@@ -118,6 +120,7 @@ def sms_channel(
     parts: PartBooks,
     receipts: Receipts,
     observer: LinkObserver,
+    divert: Callable[[Incoming], Coroutine[Any, Any, None] | None],
 ) -> SmsChannel:
     """The SMS channel over all SMPP links of the settings; its links are bound when they are permitted to."""
     vocabulary = Vocabulary.of(catalogue.keywords(), catalogue.language_words())
@@ -141,6 +144,7 @@ def sms_channel(
         new_reference=lambda: str(world.new_id()),
         parts=parts,
         on_receipt=receipts.take,
+        divert=divert,
         part_timeout_s=settings.links.part_timeout_s,
     )
 
@@ -184,7 +188,7 @@ class Gateway:
         self.receipts = Receipts(store, links, second_routes(settings.smpp), world, metrics)
         observer = LinkObserver(response=metrics.response, refused=metrics.bind_refused)
         parts = StoredParts(store, world, links.part_timeout_s)
-        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer)
+        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer, self._ussd_step)
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         binds_max = {link.name: link.binds_max for link in settings.smpp}
         self.keeper = LinkKeeper(store, self.sms.links, binds_max, links, node, world)
@@ -202,6 +206,15 @@ class Gateway:
         self.desk = VendingDesk(shop, store, self.delivery, metrics)
         services = {service.name: service for service in settings.ussd}
         self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
+        language = settings.utility.default_language
+        self._ussd_links = UssdLinks(
+            settings.ussd,
+            self.ussd,
+            now=world.now,
+            help_text=lambda: catalogue.text("ussd_over", {}, language),
+            on_refused=metrics.callback_refused,
+            on_lost=metrics.ussd_screen_lost,
+        )
         self.callbacks = self._callback_server(catalogue)
         self._callbacks_serve = asyncio.Event()
         metrics.watch_queue(lambda: store.waiting)
@@ -211,6 +224,10 @@ class Gateway:
             {"database": self._database_answers, "links": self._is_bound, "keys": self._has_keys},
             {"sts_tables": module.status().table_set, "node": settings.gateway.node},
         )
+
+    def _ussd_step(self, incoming: Incoming) -> Coroutine[Any, Any, None] | None:
+        """The work of a message that is a USSD step."""
+        return self._ussd_links.take(incoming)
 
     def _callback_server(self, catalogue: Catalogue) -> CallbackServer | None:
         """The server for providers' callbacks, if any channel wants them."""

@@ -35,11 +35,13 @@ from config.settings import (
     UtilitySettings,
 )
 from gateway import app, custody, logs
-from gateway.intake import read_folder, store_intake
+from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
 from gateway.ussd.webphones import WebPhones
 from gateway.world import RealWorld, World
+from ledger.bulk.kind import Record
+from ledger.bulk.kinds import KINDS
 from ledger.money import plain
 from ledger.store import migrate, open_store
 from ledger.trial_balance import broken_invariants, trial_balance
@@ -52,6 +54,7 @@ from sts.tables import SAMPLE
 
 FOLDER = Path(__file__).parent / "sample"
 SHORT_CODE = "20777"
+_METERS_MAX = 1000
 USSD_CODE = "*384*777#"
 _SYSTEM_ID, _PASSWORD = "umoja", "sandbox"
 _REPLY_WITHIN_S = 10.0
@@ -160,20 +163,20 @@ async def sandbox(
     await centre.start()
     try:
         settings, records = _prepare(folder, world, centre.port, http_port)
-        (service,) = settings.ussd
-        settings = replace(settings, ussd=(replace(service, kind=ussd_kind),))
+        service, *others = settings.ussd
+        settings = replace(settings, ussd=(replace(service, kind=ussd_kind), *others))
         local = world.now().astimezone(app.zone(settings))
-        intake = read_folder(FOLDER, UTILITY, local, world.new_id)
         url = settings.database.url
         await migrate(url)
         store = await open_store(url)
         try:
-            await store_intake(store, intake, UTILITY, world, local)
+            await load_folder(store, FOLDER, UTILITY, world, local)
+            everyone = await store.read(lambda connection: KINDS["Meters"].page(connection, "", _METERS_MAX))
             await store.transact(lambda connection: custody.approve_sample_keys(connection, records, world.now()))
         finally:
             await store.close()
         keys = {(record.supply_group, record.dkga): record.key for record in records}
-        meters = {row["drn"]: meter for row in intake.meters if (meter := _meter(row, keys)) is not None}
+        meters = {row["drn"]: meter for row in everyone if (meter := _meter(row, keys)) is not None}
         async with app.opened(settings, world, Metrics()) as gateway:
             serving = asyncio.create_task(gateway.run())
             try:
@@ -191,7 +194,7 @@ async def sandbox(
 
 async def _ussd_provider(gateway: app.Gateway, world: World) -> Provider:
     """A USSD provider whose phones reach this gateway's callback."""
-    (service,) = gateway.settings.ussd
+    service = gateway.settings.ussd[0]
     port = await gateway.callback_port()
     url = f"http://127.0.0.1:{port}/ussd/{service.name}/{service.path_secret.reveal()}"
     provider = Provider(url, service.kind, USSD_CODE, lambda: f"ATUid_{world.nonce(8).hex()}", world.now)
@@ -212,7 +215,10 @@ def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tu
         sts=StsSettings(keystore=str(keystore), master_key=Secret(master.hex())),
         http=HttpSettings(port=http_port),
         callbacks=CallbackSettings(port=0),
-        ussd=(UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),),
+        ussd=(
+            UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),
+            UssdSettings(name="menu-smpp", kind="smpp", links="sandbox", code=USSD_CODE),
+        ),
         log=LogSettings(level="WARNING", format="text"),
         smpp=(
             SmppSettings(
@@ -231,19 +237,19 @@ def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tu
     return settings, records
 
 
-def _meter(row: dict[str, object], keys: dict[tuple[str, int], VendingKey]) -> Meter | None:
+def _meter(row: Record, keys: dict[tuple[str, int], VendingKey]) -> Meter | None:
     """The simulated meter of a record, with its key as the manufacturer put it in; None where there is no key."""
     handle = MeterKey(
-        drn=str(row["drn"]),
-        iin=str(row["iin"]),
-        supply_group=str(row["supply_group"]),
-        key_type=int(str(row["key_type"])),
-        tariff_index=str(row["tariff_index"]),
-        key_revision=int(str(row["key_revision"])),
-        key_expiry=int(str(row["key_expiry"])),
-        base_date=int(str(row["base_date"])),
-        ea=int(str(row["encryption_algorithm"])),
-        dkga=int(str(row["key_generation"])),
+        drn=row["drn"],
+        iin=row["iin"],
+        supply_group=row["supply_group_code"],
+        key_type=row["key_type"],
+        tariff_index=row["tariff_index"],
+        key_revision=row["key_revision_no"],
+        key_expiry=row["key_expiry_no"],
+        base_date=row["base_date"],
+        ea=row["encryption_algorithm"],
+        dkga=row["key_generation"],
     )
     if handle.key_revision != 2 or handle.base_date != 2014:
         return None

@@ -266,9 +266,9 @@ class Session:
             signed_in = [await self._signed_in(store, login, password) for login, password in self._people]
             first, second = [*signed_in, None, None][:2]
             origin = Origin(
-                who=first.login if first else _place(),
+                who=first.login if first else place(),
                 at=self.world.now(),
-                place=_place(),
+                place=place(),
                 reason=getattr(self.options, "reason", ""),
             )
             try:
@@ -290,7 +290,7 @@ class Session:
         tried = await store.read(lambda connection: operators.attempt(connection, login))
         fits = tried.fits(password)  # slow by intention, so outside of any transaction
         now = self.world.now()
-        answer = await store.transact(lambda connection: operators.settle(connection, tried, fits, now, _place()))
+        answer = await store.transact(lambda connection: operators.settle(connection, tried, fits, now, place()))
         if isinstance(answer, OperatorRefused):
             raise answer
         return answer
@@ -300,7 +300,8 @@ async def _try(url: str) -> None:
     await (await open_store(url)).close()
 
 
-def _place() -> str:
+def place() -> str:
+    """Where this command is given: the account and the machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

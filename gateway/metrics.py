@@ -78,6 +78,9 @@ class Metrics:
         self._callbacks_refused = self._counter(
             "callbacks_refused", "Providers' callbacks that were not taken, by route and why.", "route", "why"
         )
+        self._ussd_lost = self._counter(
+            "ussd_screens_lost", "USSD screens over SMPP that the message centre did not take in time.", "service"
+        )
         self._outcomes = self._counter(
             "outcomes", "Requests answered, by reason; OK where nothing was refused.", "channel", "reason"
         )
@@ -176,6 +179,10 @@ class Metrics:
     def callback_refused(self, route: str, why: str) -> None:
         """A provider's callback was not taken: `route` is its name, not its path; `why` a stable word."""
         self._callbacks_refused.labels(self._channels.bounded(route), why).inc()
+
+    def ussd_screen_lost(self, service: str) -> None:
+        """A screen was dropped; `service` is a name of the settings."""
+        self._ussd_lost.labels(service).inc()
 
     def outcome(self, channel: str, reason: Reason | None) -> None:
         """A request was answered: refused for a reason, or not refused (None)."""

@@ -20,6 +20,7 @@ from channels.smpp.message_centre import (
     ReceivedReply,
 )
 from channels.smpp.text import Alphabet
+from channels.smpp.ussd_phones import Screen, UssdPhones
 from gateway.world import RealWorld
 
 
@@ -30,7 +31,7 @@ def add_centre(which: Any) -> None:
         help="a message centre on loopback, SMPP 3.4",
         description="a message centre on this machine; PREPAID_SIMULATOR_PASSWORD is what gateways bind with (default: "
         "sandbox). A line PHONE SHORTCODE TEXT on standard input is sent as that phone's message; what phones receive "
-        "is printed.",
+        "is printed. PHONE ussd *384# dials, PHONE ussd 1 answers the screen, PHONE ussd q hangs up.",
     )
     smsc.add_argument("--port", type=int, default=2775)
     smsc.add_argument("--system-id", default="prepaid")
@@ -52,6 +53,7 @@ def add_centre(which: Any) -> None:
         metavar="NAME=RATE",
         help=f"commit this fault at this share of occasions, as in throttle=0.1; {', '.join(Fault)}",
     )
+    smsc.add_argument("--ussd-ids", action="store_true", help="USSD sessions have an id of 15 bits, and no sequence")
     smsc.add_argument("--cut-at", type=int, metavar="OCTET", help="cut the first connection after so many octets")
     smsc.add_argument("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
     smsc.add_argument("--key", type=Path, metavar="PEM")
@@ -90,6 +92,7 @@ def settings_of(options: argparse.Namespace, id_prefix: str) -> CentreSettings:
         receipt_text=options.receipts_in in ("both", "text"),
         receipt_tlvs=options.receipts_in in ("both", "parameters"),
         fault_rates=dict(options.fault),
+        ussd_sequence=not options.ussd_ids,
         **values,
     )
 
@@ -105,8 +108,14 @@ def _simulate(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{reply.destination} < {reply.source}: " + reply.text.replace("\n", "\n    ") + "\n")
         sys.stdout.flush()
 
+    def show_screen(screen: Screen) -> None:
+        rows = "".join(f"    | {row}\n" for row in screen.text.split("\n"))
+        sys.stdout.write(f"{screen.phone} ussd{' (end)' if screen.is_end else ''}\n{rows}")
+        sys.stdout.flush()
+
     async def serve() -> None:
         centre = MessageCentre(settings_of(options, world.nonce(4).hex()), on_reply=show, random=world.chance, tls=tls)
+        centre.ussd.on_screen = show_screen
         await centre.start()
         if options.cut_at is not None:
             centre.cut_after(options.cut_at)
@@ -125,7 +134,10 @@ def _simulate(options: argparse.Namespace) -> int:
                 sys.stdout.write("PHONE SHORTCODE TEXT expected\n")
                 return
             try:
-                centre.deliver(phone, short_code, text)
+                if short_code == "ussd":
+                    _use_ussd(centre.ussd, phone, text)
+                else:
+                    centre.deliver(phone, short_code, text)
             except (CentreFull, KeyError) as error:
                 sys.stdout.write(f"not sent: {error}\n")
 
@@ -140,3 +152,17 @@ def _simulate(options: argparse.Namespace) -> int:
 
     asyncio.run(serve())
     return 0
+
+
+def _use_ussd(phones: UssdPhones, phone: str, typed: str) -> None:
+    """What was typed after PHONE ussd. KeyError where there is no session to go on with."""
+    if typed.startswith("*"):
+        phones.dial(phone, typed)
+        return
+    try:
+        if typed == "q":
+            phones.hang_up(phone)
+        else:
+            phones.type(phone, typed)
+    except KeyError:
+        raise KeyError("no session is open: dial first, as in *384#") from None

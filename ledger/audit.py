@@ -110,28 +110,8 @@ def append(
     truth values, instants, ids, and lists and mappings of these. ValueError for anything else and for fields named
     as secrets; ChainBroken if the last row is gone.
     """
-    fields: dict[str, Any] = {
-        "at": at.astimezone(UTC),
-        "who": _line(who),
-        "place": _line(place),
-        "deed": _line(deed),
-        "subject": _line(subject),
-        "before": _values(before),
-        "after": _values(after),
-        "reason": _line(reason),
-    }
-    seq = _next(connection)
-    previous = FIRST_PREVIOUS
-    if seq > 1:
-        t = tables.audit.c
-        found = connection.execute(sa.select(t.hash).where(t.seq == seq - 1)).scalar_one_or_none()
-        if found is None:
-            raise ChainBroken(f"row {seq - 1} of the audit log is missing: run `prepaid audit verify`")
-        previous = found
-    fields |= {"seq": seq, "previous": previous}
-    row = Row(**fields, hash=_hash(fields))
-    connection.execute(sa.insert(tables.audit), {**fields, "hash": row.hash})
-    return row
+    origin = Origin(who=who, at=at, place=place, reason=reason)
+    return _append(connection, origin, deed, [(subject, before, after)])[0]
 
 
 def note(
@@ -154,6 +134,52 @@ def note(
         after=after,
         reason=origin.reason,
     )
+
+
+def note_all(
+    connection: sa.Connection,
+    origin: Origin,
+    deed: str,
+    done: Sequence[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]],
+) -> None:
+    """`note` for many subjects of one deed, each with its values before and after; a row for each."""
+    if done:
+        _append(connection, origin, deed, done)
+
+
+def _append(
+    connection: sa.Connection,
+    origin: Origin,
+    deed: str,
+    done: Sequence[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]],
+) -> list[Row]:
+    same: dict[str, Any] = {
+        "at": origin.at.astimezone(UTC),
+        "who": _line(origin.who),
+        "place": _line(origin.place),
+        "deed": _line(deed),
+        "reason": _line(origin.reason),
+    }
+    each: list[dict[str, Any]] = [
+        {**same, "subject": _line(subject), "before": _values(before), "after": _values(after)}
+        for subject, before, after in done
+    ]
+    last = _next(connection, len(each))
+    first = last - len(each) + 1
+    previous = FIRST_PREVIOUS
+    if first > 1:
+        t = tables.audit.c
+        found = connection.execute(sa.select(t.hash).where(t.seq == first - 1)).scalar_one_or_none()
+        if found is None:
+            raise ChainBroken(f"row {first - 1} of the audit log is missing: run `prepaid audit verify`")
+        previous = found
+    rows: list[Row] = []
+    for seq, fields in enumerate(each, start=first):
+        fields |= {"seq": seq, "previous": previous}
+        rows.append(Row(**fields, hash=_hash(fields)))
+        previous = rows[-1].hash
+    connection.execute(sa.insert(tables.audit), [{name: getattr(row, name) for name in Row.__slots__} for row in rows])
+    return rows
 
 
 def queue_up(connection: sa.Connection) -> None:
@@ -209,10 +235,10 @@ def latest(connection: sa.Connection, count: int, subject: str | None = None) ->
 _HASHED: Final = ("seq", "previous", "at", "who", "place", "deed", "subject", "before", "after", "reason")
 
 
-def _next(connection: sa.Connection) -> int:
-    """The number of the row to come. Holds the head's row from here to the end of the transaction."""
+def _next(connection: sa.Connection, count: int) -> int:
+    """The number of the last of so many rows to come. Holds the head's row to the end of the transaction."""
     t = tables.stamp.c
-    raised = sa.update(tables.stamp).where(t.name == HEAD).values(value=t.value + 1).returning(t.value)
+    raised = sa.update(tables.stamp).where(t.name == HEAD).values(value=t.value + count).returning(t.value)
     seq = connection.execute(raised).scalar_one_or_none()
     if seq is None:
         insert_new(connection, tables.stamp, [{"name": HEAD, "value": 0}], key="name")

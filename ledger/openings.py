@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
-from ledger import books, entries, tables
+from ledger import batch, books, entries, sets, tables
 from ledger.accounts import id_of, kind_of
 from ledger.unit import Need, Unit
 
@@ -60,6 +60,23 @@ class Opening:
 
 def _txn_of(name: str) -> UUID:
     return uuid5(_NAMESPACE, name)
+
+
+def bring_in(connection: sa.Connection, openings: Sequence[Opening]) -> None:
+    """Post those that were not brought in yet, with the set-wise statements of a batch, in the caller's transaction.
+
+    Raises sets.Changed if somebody else does the same at this moment.
+    """
+    if not openings:
+        return
+    need = Need()
+    for opening in openings:
+        opening.need(need)
+    unit = sets.answered(connection, batch.fill(need))
+    for opening in openings:
+        opening.decide(unit)
+    for statement, rows in batch.writes(unit):
+        sets.run(connection, statement, rows)
 
 
 def brought_in(connection: sa.Connection, openings: Iterable[tuple[str, str]]) -> dict[str, int]:

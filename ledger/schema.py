@@ -57,6 +57,8 @@ def upgrade(connection: sa.Connection) -> tuple[str | None, str]:
     found = current(connection)
     if found is not None and found not in versions:
         raise DatabaseVersion(f"the database has version {found}, which is newer than this program's {newest}: refused")
+    if found == newest:
+        return found, newest
     # Only here: a gateway that runs needs no Alembic, which is eleven megabytes of memory.
     from alembic import command
     from alembic.config import Config

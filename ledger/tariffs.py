@@ -107,18 +107,12 @@ class Version:
 # --- the first installation -------------------------------------------------------------------------------------------
 
 
-def save(
-    connection: sa.Connection,
-    document: Mapping[str, Any],
-    *,
-    minor_digits: int,
-    currency: str,
-    origin: Origin | None = None,
-) -> bool:
-    """Store a tariff document and release its versions that are new; False if none was. With an audit row if `origin`.
+def lacking(
+    connection: sa.Connection, document: Mapping[str, Any], *, minor_digits: int
+) -> list[tuple[str, Mapping[str, Any]]] | None:
+    """The versions that `save` would add, by their starts; None if all that the document says is there already.
 
-    Raises TariffFaults for a bad document, TariffChanged if it contradicts what is stored, or brings something new
-    although sales have begun: then two people enter and release it.
+    Stores nothing; raises what `save` would.
     """
     tariff = read_tariff(document, minor_digits=minor_digits)
     stored = {
@@ -137,12 +131,33 @@ def save(
         elif standing.state != State.RELEASED:
             raise TariffChanged(f"{standing.name} is there already, and it is {standing.state}")
     if head_was is not None and not new:
-        return False
+        return None
     if _has_sold(connection):
         what = f"version {new[0][0]} of tariff {tariff.code}" if new else f"tariff {tariff.code}"
         raise TariffChanged(
             f"{what} is new, and sales have begun: two people bring it in, `prepaid tariff enter` and `release`"
         )
+    return new
+
+
+def save(
+    connection: sa.Connection,
+    document: Mapping[str, Any],
+    *,
+    minor_digits: int,
+    currency: str,
+    origin: Origin | None = None,
+) -> bool:
+    """Store a tariff document and release its versions that are new; False if none was. With an audit row if `origin`.
+
+    Raises TariffFaults for a bad document, TariffChanged if it contradicts what is stored, or brings something new
+    although sales have begun: then two people enter and release it.
+    """
+    tariff = read_tariff(document, minor_digits=minor_digits)
+    found = lacking(connection, document, minor_digits=minor_digits)
+    if found is None:
+        return False
+    head_was, new = _head(connection, tariff.code), found
     if head_was is None:
         _put_head(connection, tariff.code, document, minor_digits)
     for name, rules in new:

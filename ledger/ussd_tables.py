@@ -14,7 +14,7 @@ ussd_session = table(
     int_("step"),
     int_("typed_length"),  # of everything typed, where the provider repeats it all
     sa.Column("typed_hash", sa.LargeBinary(16), nullable=False),  # of the same, which may hold a PIN
-    text_("mark"),  # the provider's mark of the last step
+    text_("mark"),  # the provider's marks of the last steps, the last one first, a line each
     text_("place"),  # JSON: where the customer stands
     text_("page"),  # the last screen; empty where it is made from the purchase
     text_("state"),  # OPEN, ENDED

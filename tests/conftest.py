@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import NONE_FOUND, Cluster, find_binaries, postgres
+from ledger.store import migrate
+from tests.postgres import NONE_FOUND, Cluster, find_binaries, in_a_thread, postgres
 
 
 @pytest.fixture(autouse=True)
@@ -35,18 +37,45 @@ def postgres_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
+def empty_postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
     """The address of an empty database that only this test has."""
     url = postgres_cluster.fresh_database()
     yield url
     postgres_cluster.drop(url)
 
 
+@pytest.fixture
+def postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
+    """The address of a database of this version without a row, that only this test has."""
+    url = postgres_cluster.migrated_database()
+    yield url
+    postgres_cluster.drop(url)
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database of this version without a row, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "test.db"
+    in_a_thread(migrate(f"sqlite:///{path}"))
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database of this version without a row, of each kind in turn; `migrate` changes nothing."""
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "test.db")
+        return f"sqlite:///{tmp_path}/test.db"
+    url = request.getfixturevalue("postgres_url")
+    assert isinstance(url, str)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/test.db"
-    url = request.getfixturevalue("postgres_url")
+    url = request.getfixturevalue("empty_postgres_url")
     assert isinstance(url, str)
     return url

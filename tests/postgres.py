@@ -34,6 +34,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from ledger.store import migrate
+
 USER: Final = "prepaid"
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 20.0
@@ -111,6 +113,7 @@ class Cluster:
         self.folder = folder
         self.port = 0
         self._numbers = count(1)
+        self._template: str | None = None  # a migrated database, once somebody wants one
         self._account = account()
         self._server: subprocess.Popen[bytes] | None = None
         if self._account is not None:
@@ -164,6 +167,15 @@ class Cluster:
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def migrated_database(self) -> str:
+        """The address of a new database of this version without a row: a copy of one that was migrated once."""
+        if self._template is None:
+            self._template = self.fresh_database()
+            in_a_thread(migrate(self._template))
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template.rpartition('/')[2]}")
+        return self.url(name)
+
     def drop(self, url: str) -> None:
         """Remove a database that `fresh_database` gave, cutting connections that are still open."""
         self.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
@@ -178,7 +190,7 @@ class Cluster:
             finally:
                 await connection.close()
 
-        _in_a_thread(run())
+        in_a_thread(run())
 
     # --- inside -----------------------------------------------------------------------------------------------
 
@@ -292,7 +304,8 @@ def _end_with_parent() -> Callable[[], object] | None:
     return lambda: prctl(set_death_signal, int(signal.SIGINT))
 
 
-def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+def in_a_thread(work: Coroutine[Any, Any, object]) -> None:
+    """Run this to its end, also from inside a running event loop."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         pool.submit(asyncio.run, work).result()
 

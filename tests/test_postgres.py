@@ -25,8 +25,8 @@ async def _value(url: str, query: str) -> object:
 
 
 @pytest.mark.asyncio
-async def test_each_test_gets_an_empty_database(postgres_url: str) -> None:
-    assert await _value(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+async def test_each_test_gets_an_empty_database(empty_postgres_url: str) -> None:
+    assert await _value(empty_postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
 
 
 @pytest.mark.asyncio

@@ -10,6 +10,7 @@ session.py         one session as an ESME: states, window, sequence numbers, tim
 link.py            sockets, rebinding, sending; one message centre as the program sees it
 centre_session.py  one session as a message centre sees it; pure
 phones.py          what phones have received, for the message centre below
+ussd_phones.py     its USSD phones, which dial and answer
 centre_settings.py how that message centre behaves, and misbehaves
 message_centre.py  a message centre on the real wire, for sandboxes, tests and load
 

@@ -75,7 +75,8 @@ class CentreSettings:
     none, as SMPP 3.4 has it. `id_prefix`: begins every message id; give each run its own, since gateways take a
     repeated id for a repeated message. `response_ids`, `receipt_ids`: how ids are written in submit_sm_resp and
     in receipts; `receipt_text`, `receipt_tlvs`: where a receipt has id and state. `fault_rates`: a chance from 0 to 1
-    for each fault, drawn from `random`.
+    for each fault, drawn from `random`. `ussd_sequence`: USSD sessions have a number and a sequence, else an
+    id alone.
     """
 
     accounts: tuple[Account, ...]
@@ -100,6 +101,7 @@ class CentreSettings:
     max_waiting: int = 1_000_000
     keep_replies: int = 100
     keep_phones: int = 100_000
+    ussd_sequence: bool = True
     fault_rates: Mapping[Fault, float] = field(default_factory=dict)
 
 

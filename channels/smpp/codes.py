@@ -41,12 +41,15 @@ ALERT_NOTIFICATION: Final[int] = commands["alert_notification"]
 
 TLV_RECEIPTED_MESSAGE_ID: Final[int] = consts.OPTIONAL_PARAMS["receipted_message_id"]
 TLV_MESSAGE_PAYLOAD: Final[int] = consts.OPTIONAL_PARAMS["message_payload"]
+TLV_ITS_SESSION_INFO: Final[int] = consts.OPTIONAL_PARAMS["its_session_info"]
 TLV_MESSAGE_STATE: Final[int] = consts.OPTIONAL_PARAMS["message_state"]
 TLV_NETWORK_ERROR_CODE: Final[int] = consts.OPTIONAL_PARAMS["network_error_code"]
 TLV_SAR_MSG_REF_NUM: Final[int] = consts.OPTIONAL_PARAMS["sar_msg_ref_num"]
 TLV_SAR_TOTAL_SEGMENTS: Final[int] = consts.OPTIONAL_PARAMS["sar_total_segments"]
 TLV_SAR_SEGMENT_SEQNUM: Final[int] = consts.OPTIONAL_PARAMS["sar_segment_seqnum"]
 TLV_SC_INTERFACE_VERSION: Final[int] = consts.OPTIONAL_PARAMS["sc_interface_version"]
+TLV_USER_MESSAGE_REFERENCE: Final[int] = consts.OPTIONAL_PARAMS["user_message_reference"]
+TLV_USSD_SERVICE_OP: Final[int] = consts.OPTIONAL_PARAMS["ussd_service_op"]
 
 UDHI: Final[int] = consts.SMPP_GSMFEAT_UDHI
 VERSION_34: Final[int] = consts.SMPP_VERSION_34

@@ -23,10 +23,11 @@ from typing import Any, Final
 
 from channels.smpp.centre_session import CentreSession, Queue, Stored
 from channels.smpp.centre_settings import Account, CentreCounts, CentreSettings, Fault, IdForm, ReceivedReply
-from channels.smpp.codes import HEADER_OCTETS, TLV_MESSAGE_STATE, TLV_RECEIPTED_MESSAGE_ID
-from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm, Tlv
+from channels.smpp.codes import HEADER_OCTETS, TLV_MESSAGE_STATE, TLV_RECEIPTED_MESSAGE_ID, TLV_USSD_SERVICE_OP
+from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm, Tlv, find_tlv
 from channels.smpp.phones import Phones
 from channels.smpp.text import split
+from channels.smpp.ussd_phones import UssdPhones
 
 __all__ = [
     "Account",
@@ -74,6 +75,7 @@ class MessageCentre:
         self._queues = {account.system_id: Queue(account) for account in settings.accounts}
         self._peers: set[_Peer] = set()
         self._phones = Phones(settings.default_alphabet, settings.keep_replies, settings.keep_phones)
+        self.ussd = UssdPhones(self._deliver_ussd, settings.default_alphabet, settings.ussd_sequence)
         self._waiters: dict[str, deque[asyncio.Future[ReceivedReply]]] = {}
         self.faulty = bool(settings.fault_rates)  # whether to ask for each message what should go wrong
         self._armed: dict[Fault, int] = {}
@@ -198,6 +200,12 @@ class MessageCentre:
         """Take a message as octets, with whatever coding and header. Gives its message id."""
         return self._store(self._queue_for(destination), sender, destination, octets, data_coding, esm_class, tlvs)
 
+    def _deliver_ussd(
+        self, sender: str, destination: str, octets: bytes, data_coding: int, tlvs: tuple[Tlv, ...]
+    ) -> str:
+        queue = self._queue_for(destination)
+        return self._store(queue, sender, destination, octets, data_coding, 0, tlvs, service_type="USSD")
+
     def queue_of(self, system_id: str) -> Queue | None:
         """Give the account's queue."""
         return self._queues.get(system_id)
@@ -217,6 +225,7 @@ class MessageCentre:
         data_coding: int,
         esm_class: int,
         tlvs: tuple[Tlv, ...],
+        service_type: str = "",
     ) -> str:
         if self._open >= self.settings.max_waiting:
             raise CentreFull(f"{self._open} messages wait")
@@ -224,6 +233,7 @@ class MessageCentre:
         if self.settings.id_tlv is not None and not esm_class & 0x3C:
             tlvs = (*tlvs, (self.settings.id_tlv, message_id.encode("ascii") + b"\0"))
         packet = DeliverSm(
+            service_type=service_type,
             source_addr_ton=1,
             source_addr_npi=1,
             source_addr=sender,
@@ -303,6 +313,10 @@ class MessageCentre:
         """Record a message to a phone, and give it a message id."""
         self._last_id += 1
         number = self._last_id
+        if find_tlv(message.tlvs, TLV_USSD_SERVICE_OP) is not None:
+            self.counts.replies += 1
+            self.ussd.record(message)
+            return self.settings.response_ids.write(number, self.settings.id_prefix)
         reply = self._phones.record(queue.account.system_id, message, now)
         if reply is not None:
             self.counts.replies += 1

@@ -235,6 +235,15 @@ def split(text: str, reference: int, keep_whole: Sequence[str] = (), default: Al
     ]
 
 
+def undivided(text: str, default: Alphabet = Alphabet.GSM) -> Part:
+    """Give a text as one message, whatever its length: a USSD screen may be longer than a short message."""
+    data_coding, pieces = _encode(text, default)
+    octets = b"".join(pieces)
+    return Part(
+        data_coding, 0, pack(octets) if default is Alphabet.GSM_PACKED and data_coding == GSM_CODING else octets
+    )
+
+
 def parts_needed(text: str, keep_whole: Sequence[str] = (), default: Alphabet = Alphabet.GSM) -> int:
     """Count the short messages that `split` would make."""
     data_coding, pieces = _encode(text, default)

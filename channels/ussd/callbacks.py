@@ -5,22 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from channels.http.callback import Answer, Callback, NotReadable, networks
 from channels.http.server import Route
 from channels.ussd.registry import PROVIDERS
-from channels.ussd.steps import Page, Step
+from channels.ussd.steps import Page, Steps
 from config.settings import UssdSettings
 
 log = logging.getLogger(__name__)
-
-
-class Steps(Protocol):
-    """Who answers steps: `gateway.ussd.desk.UssdDesk`."""
-
-    async def answer(self, step: Step) -> Page:
-        """The screen for a step; never raises for what the step holds."""
 
 
 def routes(
@@ -31,8 +23,8 @@ def routes(
     help_text: Callable[[], str],
     on_refused: Callable[[str, str], None],
 ) -> list[Route]:
-    """One route a service: /ussd/<name>, and /<path_secret> behind it where there is one."""
-    return [_route(service, steps, now, help_text, on_refused) for service in services]
+    """One route a service that comes by HTTP: /ussd/<name>, and /<path_secret> behind it where there is one."""
+    return [_route(service, steps, now, help_text, on_refused) for service in services if service.kind in PROVIDERS]
 
 
 def _route(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Protocol
 
 
 class Kind(Enum):
@@ -22,7 +24,8 @@ class Step:
 
     `service` is the name of the settings' table, `session` the provider's own id. `text` is what was typed: everything
     since the beginning, joined by asterisks, where `is_whole`, else the last input only. `mark` tells one step of a
-    session from the next (a sequence number, the id of a request); empty where the provider has none.
+    session from the next (a sequence number, the id of a request); empty where the provider has none. `ids_come_again`:
+    the provider's ids are so short that a phone gets the same one again for another session.
     """
 
     service: str
@@ -34,6 +37,7 @@ class Step:
     is_whole: bool
     mark: str
     received_at: datetime
+    ids_come_again: bool = False
 
     @property
     def key(self) -> str:
@@ -53,3 +57,10 @@ class Page:
 
     def __repr__(self) -> str:
         return f"<Page of {len(self.text)} characters{', the last' if self.is_end else ''}>"
+
+
+class Steps(Protocol):
+    """Who answers steps: `gateway.ussd.desk.UssdDesk`."""
+
+    async def answer(self, step: Step, on_stored: Callable[[], None] = lambda: None) -> Page:
+        """The screen for a step; never raises for what the step holds. `on_stored` is called once it is stored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -32,7 +32,7 @@ _SWEEP_EVERY_S: Final = 10.0
 
 
 class UssdDesk:
-    """Answers steps of all services. Satisfies `channels.ussd.callbacks.Steps`."""
+    """Answers steps of all services. Satisfies `channels.ussd.steps.Steps`."""
 
     def __init__(
         self,
@@ -51,8 +51,11 @@ class UssdDesk:
         self._metrics = metrics
         self._hints: OrderedDict[str, Hints] = OrderedDict()
 
-    async def answer(self, step: Step) -> Page:
-        """The screen for a step. Whatever goes wrong, the customer is told that nothing was bought, or to wait."""
+    async def answer(self, step: Step, on_stored: Callable[[], None] = lambda: None) -> Page:
+        """The screen for a step. Whatever goes wrong, the customer is told that nothing was bought, or to wait.
+
+        `on_stored` is called once the step is stored, which may be long before a token is there.
+        """
         settings = self._services[step.service]
         try:
             outcome = await self._take(settings, step, self._hints.get(step.key, Hints()))
@@ -60,6 +63,7 @@ class UssdDesk:
             log.exception("a USSD step could not be stored", extra={"service": step.service})
             self._metrics.not_stored(CHANNEL)
             return self._sorry()
+        on_stored()
         self._remember(step.key, outcome.hints)
         if outcome.was_repeat:
             self._metrics.replay(CHANNEL)

@@ -39,6 +39,16 @@ _UNDONE: Final = ENDS - SOLD  # nothing was bought, or it was taken back
 _RESUMED_FROM: Final = frozenset({"confirm", "again"})
 
 
+# A provider's mark holds no control character.
+_BETWEEN_MARKS: Final = "\n"
+_MARKS_KEPT: Final = 20
+
+
+def _marks(session: SessionRow) -> list[str]:
+    """The marks of a session's last steps, the last one first."""
+    return session.mark.split(_BETWEEN_MARKS)
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of a step: its screen; or what must be looked up first."""
@@ -108,6 +118,8 @@ class _Step:
             return self._over(session)
         if session is None or self.now - session.seen_at > timedelta(seconds=self.settings.session_s):
             return self._begin(session)
+        if step.ids_come_again and step.kind is Kind.BEGIN and step.mark != _marks(session)[0]:
+            return self._begin(session)
         if self._is_repeat(session):
             return Outcome(self._page_again(session), hints=self._hints(session), was_repeat=True)
         typed = self._typed(session)
@@ -128,11 +140,19 @@ class _Step:
             path = []  # an answer to a screen that nobody remembers
         place = Place() if path else self._first_place()
         turn = dialogue.run_ahead(place, path, self._know(), self._words())
-        return self._show(session, 1, turn)
+        return self._show(None, self._first_number(session), turn)
+
+    def _first_number(self, session: SessionRow | None) -> int:
+        """One; where ids come again a number that rises for ever, for an order is stored under its session and step."""
+        if not self.step.ids_come_again:
+            return 1
+        now_ms = int(self.now.timestamp() * 1000)
+        return max(now_ms, session.step + 1) if session is not None else now_ms
 
     def _first_place(self) -> Place:
         """The main menu; or a purchase of a moment ago, or one that was cut off."""
-        earlier = [session for key, session in self.unit.sessions.items() if key != self.step.key]
+        step = self.step
+        earlier = [session for key, session in self.unit.sessions.items() if key != step.key or step.ids_come_again]
         if not earlier:
             return Place()
         last = max(earlier, key=lambda session: session.seen_at)
@@ -162,7 +182,7 @@ class _Step:
     def _is_repeat(self, session: SessionRow) -> bool:
         step = self.step
         if step.mark:
-            return step.mark == session.mark
+            return step.mark in _marks(session)  # an older one is a step that was overtaken
         if step.is_whole:
             # A shorter text is a step that was overtaken: its customer has long seen a later screen.
             return len(step.text) < session.typed_length or self._digest(step.text) == session.typed_hash
@@ -270,7 +290,7 @@ class _Step:
             step=number,
             typed_length=len(step.text) if step.is_whole else 0,
             typed_hash=self._digest(step.text) if step.is_whole else _NOTHING_TYPED,
-            mark=step.mark,
+            mark=self._marks_with(session),
             place=json.dumps(dialogue.to_json(place), separators=(",", ":")),
             # The screen of a purchase is made anew from the purchase: it says what is true when it is asked for.
             page="" if ended_with is not None else page.text,
@@ -287,6 +307,13 @@ class _Step:
         purchases = frozenset({row.purchase_id}) if row.purchase_id is not None else frozenset()
         drns = frozenset({place.drn}) if place.drn else frozenset()
         return Hints(drns, place.screen in ("sales", "sale"), purchases)
+
+    def _marks_with(self, session: SessionRow | None) -> str:
+        """The marks to keep: this step's first, then those of the session's last steps."""
+        if not self.step.mark:
+            return ""
+        earlier = _marks(session) if session is not None else []
+        return _BETWEEN_MARKS.join([self.step.mark, *earlier][:_MARKS_KEPT])
 
     # --- helpers ---
 

@@ -11,6 +11,7 @@ figures. What the lines say:
 - `tokens ...`: every way of making tokens, beside the bare cipher steps.
 - `iso8583 ...`: a bank's message read and written, beside pyiso8583.
 - `parts`: tokens, pricing and reading by themselves.
+- `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
 - `memory`, `start`, `ussd`, `growth`: see --memory, --start, --ussd and --growth.
 - `codec`, `echo`, `flat`, `idle`: the wire without a database, see --smpp and `tests/bench/wire.py`; `bare` is the
   least that could be done with the same packets.
@@ -42,7 +43,7 @@ from gateway.world import RealWorld
 from ledger import tables
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import iso8583codec, parts, raw, tokens, ussd, wire
+from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd, wire
 from tests.bench.growth import Growing
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
@@ -55,6 +56,7 @@ _SAMPLE_EVERY: Final = 10_000
 _MEMORY_PURCHASES: Final = 100_000
 _STARTS: Final = 5
 _RAW_BATCH: Final = 256
+_BULK: Final = 20_000
 _USSD_RATE: Final = 200
 _USSD_S: Final = 20.0
 
@@ -253,6 +255,19 @@ async def start(database: Database, folder: Path) -> None:
         gateway_cpu_s=median(cpu))  # fmt: skip
 
 
+def in_bulk(kind: str, folder: Path, cluster: Cluster | None, size: int) -> None:
+    """Import and export of a utility of this size, and their lines."""
+    url = cluster.fresh_database() if cluster is not None else f"sqlite:///{folder}/bulk.db"
+    files = folder / f"bulk-{kind}"
+    for line in bulk.figures(files, url, size):
+        say(str(line.pop("name")), database=kind, load_average=os.getloadavg()[0], **line)
+    shutil.rmtree(files)
+    if cluster is not None:
+        cluster.drop(url)
+    for path in folder.glob("bulk.db*"):
+        path.unlink()
+
+
 async def growth(database: Database, sizes: Sequence[int]) -> None:
     """A sale's cost beside ever more meters and past sales, as a ratio to the smallest."""
     url = database.copy()
@@ -272,9 +287,13 @@ async def growth(database: Database, sizes: Sequence[int]) -> None:
 
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
-    instead = options.memory or options.start or options.ussd or options.growth or options.outbox
+    instead = options.memory or options.start or options.ussd or options.growth or options.outbox or options.bulk
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
+        if options.bulk or not instead:
+            in_bulk(kind, folder, cluster, options.bulk or _BULK)
+        if options.bulk:
+            continue
         database = Database(kind, folder, cluster)
         await database.load(options.meters or min(_METERS_MAX, max(1000, options.purchases)))
         if options.growth:
@@ -365,6 +384,7 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--meters", type=int, default=0, help="how large the utility is")
     parser.add_argument("--memory", action="store_true", help=f"memory over {_MEMORY_PURCHASES} purchases, instead")
+    parser.add_argument("--bulk", type=int, default=0, metavar="METERS", help="import and export so many, instead")
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
     parser.add_argument("--ussd", action="store_true", help=f"{_USSD_RATE} USSD steps a second, instead")
     parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from gateway.custody import approve_sample_keys
-from gateway.intake import read_folder, store_intake
+from gateway.intake import load_folder
 from gateway.world import RealWorld
 from ledger.store import migrate, open_store
 from tests.simulation import utility
@@ -48,8 +48,7 @@ async def set_up(
     store = await open_store(url)
     try:
         now = world.now()
-        intake = read_folder(folder, utility.SETTINGS, now, world.new_id)
-        await store_intake(store, intake, utility.SETTINGS, world, now)
+        await load_folder(store, folder, utility.SETTINGS, world, now)
         await store.transact(lambda connection: approve_sample_keys(connection, utility.vending_keys(), now))
     finally:
         await store.close()

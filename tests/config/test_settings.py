@@ -24,6 +24,7 @@ from config.settings import ChannelSettings, Pkcs11Settings, PrismSettings, Secr
 SAMPLE = Path(config.__file__).parent / "sample.toml"
 LISTS: dict[str, Any] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings, "ussd": UssdSettings}
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
+BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"
 SECRET = "hunter2-correct-horse"
 
 
@@ -304,6 +305,19 @@ def test_all_faults_come_at_once() -> None:
     ("[database]\nurl = 'postgresql://h/'", {},
      "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
      "came one without user and database"),
+    (LINK + BY_SMPP, {}, "ussd[menu].links: expected names of [[smpp]] links, since kind is \"smpp\"; came none"),
+    (BY_SMPP + "links = 'orange-1'", {}, "ussd[menu].links: expected names of [[smpp]] links; came 'orange-1'"),
+    (LINK + BY_SMPP + "links = 'orange-1'\n" + BY_SMPP.replace("menu", "other") + "links = 'orange-1'", {},
+     "ussd[other].links: expected no link of ussd[menu]; came 'orange-1'"),
+    (LINK + BY_SMPP + "links = 'orange-1'\nmark_from = 'message_id'", {},
+     "ussd[menu].links: expected reference_tlv of smpp[orange-1], since mark_from is \"message_id\"; came 0"),
+    (LINK + BY_SMPP + "links = 'orange-1'\nsession_from = 'session_id'", {},
+     "ussd[menu].mark_from: expected \"message_id\" or another place, since session_from \"session_id\" has no "
+     "sequence; came \"sequence\""),
+    (LINK + BY_SMPP + "links = 'orange-1'\nanswer_operation = 1", {},
+     "ussd[menu].answer_operation: expected another value than begin_operation; came 1"),
+    (LINK + "[[ussd]]\nname = 'menu'\nkind = 'hubtel'\naddresses = '10.0.0.1'\nlinks = 'orange-1'", {},
+     "ussd[menu].links: expected none, since kind is not \"smpp\"; came 'orange-1'"),
     ("[http]\nport = 1\nport 2\n", {}, "settings: expected TOML; came something else at line 3, column 6"),
 ])
 # fmt: on

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from gateway import deposittools, selltools, shifttools, stationtools
 from gateway.custody import approve_sample_keys
-from gateway.intake import read_folder, store_intake
+from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from ledger import audit, operators, stations, tables
 from ledger.accounts import id_of
@@ -84,8 +84,7 @@ class Terminal:
             store = await open_store(self.url)
             try:
                 now = self.world.now()
-                intake = read_folder(SAMPLE, UTILITY, now, self.world.new_id)
-                await store_intake(store, intake, UTILITY, self.world, now)
+                await load_folder(store, SAMPLE, UTILITY, self.world, now)
                 await store.transact(lambda connection: approve_sample_keys(connection, keys, now))
                 await store.transact(lambda connection: _hire(connection, now))
             finally:

@@ -694,4 +694,4 @@ def test_a_place_is_told_even_where_the_user_has_no_name(monkeypatch: pytest.Mon
         raise OSError("no user")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert keysession._place().startswith("terminal unknown@")
+    assert keysession.place().startswith("terminal unknown@")

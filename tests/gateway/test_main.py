@@ -126,7 +126,7 @@ def test_a_record_that_the_database_refuses_shows_neither_statement_nor_values(
     async def refuse(*_: Any) -> None:
         raise _integrity_error("customer")
 
-    monkeypatch.setattr(program, "store_intake", refuse)
+    monkeypatch.setattr(program, "load_folder", refuse)
     code, said = ended(capsys, "load", "--config", config, str(FOLDER))
     assert code == 2
     assert said.splitlines()[-1].startswith(

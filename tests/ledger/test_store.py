@@ -102,25 +102,25 @@ async def test_a_full_queue_takes_nothing_on(tmp_path: Path) -> None:
         await store.submit(Note("late"))
 
 
-async def test_a_database_of_another_version_is_refused_with_advice(database_url: str) -> None:
+async def test_a_database_of_another_version_is_refused_with_advice(empty_database_url: str) -> None:
     with pytest.raises(schema.DatabaseVersion, match="empty: run `prepaid migrate` first"):
-        await open_store(database_url)
-    assert await migrate(database_url) == (None, schema.known()[1])
-    assert await migrate(database_url) == (schema.known()[1], schema.known()[1])
-    store = await open_store(database_url)
+        await open_store(empty_database_url)
+    assert await migrate(empty_database_url) == (None, schema.known()[1])
+    assert await migrate(empty_database_url) == (schema.known()[1], schema.known()[1])
+    store = await open_store(empty_database_url)
     await store.transact(
         lambda connection: connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     )
     await store.close()
     with pytest.raises(schema.DatabaseVersion, match="newer"):
-        await open_store(database_url)
+        await open_store(empty_database_url)
     with pytest.raises(schema.DatabaseVersion, match="newer"):
-        await migrate(database_url)
+        await migrate(empty_database_url)
 
 
-async def test_the_migrations_make_the_tables_as_they_are_described(database_url: str) -> None:
-    await migrate(database_url)
-    store = await open_store(database_url)
+async def test_the_migrations_make_the_tables_as_they_are_described(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    store = await open_store(empty_database_url)
 
     def differences(connection: sa.Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))

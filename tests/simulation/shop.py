@@ -16,7 +16,7 @@ from channels.commands import Buy, Command
 from channels.contract import Inbound
 from config.settings import CustomerSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
 from gateway.deeds import Arrival
-from gateway.intake import read_folder, store_intake
+from gateway.intake import load_folder
 from gateway.tokens import key_text
 from gateway.vend import Done, Shop
 from ledger import tables
@@ -149,8 +149,7 @@ async def open_counter(
     store = await open_store(url, observer=observer)
     try:
         today = shop.local(seeded.now())
-        intake = read_folder(SAMPLE, UTILITY, today, seeded.new_id)
-        await store_intake(store, intake, UTILITY, seeded, today)
+        await load_folder(store, SAMPLE, UTILITY, seeded, today)
         yield Counter(shop, store, seeded, url)
     finally:
         await store.close()

@@ -204,6 +204,50 @@ async def test_steps_of_a_provider_that_sends_the_last_input_only(database_url: 
         assert "just bought" in lost.text and await _sales(rig) == 1
 
 
+async def test_a_step_that_was_overtaken_is_no_answer_to_a_later_screen(database_url: str) -> None:
+    async with open_rig(database_url) as rig:
+
+        def step(kind: Kind, text: str, mark: str) -> Step:
+            return Step("menu", "h-1", "254711013579", "*384#", kind, text, False, mark, rig.counter.world.now())
+
+        await rig.ussd.answer(step(Kind.BEGIN, "", "1"))
+        for number, typed in enumerate(("1", "1", "300"), 2):
+            quote = await rig.ussd.answer(step(Kind.CONTINUE, typed, str(number)))
+        for late in ("2", "3", "2"):  # a "1" of before, which would pay
+            assert (await rig.ussd.answer(step(Kind.CONTINUE, "1", late))).text == quote.text
+        assert await _sales(rig) == 0
+
+
+async def test_an_id_that_comes_again_is_another_session_and_another_order(database_url: str) -> None:
+    async with open_rig(database_url) as rig:
+
+        async def say(kind: Kind, text: str, mark: str) -> Page:
+            now = rig.counter.world.now()
+            return await rig.ussd.answer(
+                Step("menu", "mtn:7", "254711013579", "384", kind, text, False, mark, now, ids_come_again=True)
+            )
+
+        async def to_the_quote() -> Page:
+            first = await say(Kind.BEGIN, "", "1.1")
+            assert (await say(Kind.BEGIN, "", "1.1")).text == first.text
+            for number, typed in enumerate(("1", "1", "300"), 2):
+                page = await say(Kind.CONTINUE, typed, f"18.{number}")
+            return page
+
+        for sales in (1, 2):
+            assert "1 Pay" in (await to_the_quote()).text
+            page = await say(Kind.CONTINUE, "1", "18.5")
+            assert "Token" in page.text and await _sales(rig) == sales
+            assert (await say(Kind.CONTINUE, "1", "18.5")).text == page.text
+            assert await _sales(rig) == sales
+            if sales == 1:
+                assert "just bought" in (await say(Kind.BEGIN, "", "1.1")).text
+            rig.counter.world.advance(hours=2)
+        assert "1 Pay" in (await to_the_quote()).text  # dropped here; the network gives the same number again
+        assert "cut off" in (await say(Kind.BEGIN, "", "1.1")).text
+        assert await _sales(rig) == 2
+
+
 async def test_sessions_are_forgotten_when_they_have_expired(database_url: str) -> None:
     async with open_rig(database_url) as rig:
         for _ in range(5):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import aiohttp
 import pytest
 
+from channels.ussd.registry import PROVIDERS
 from channels.ussd.simulated import NETWORK_SORRY, Fault, Phone, Provider
 from config.settings import UssdKind
 from gateway.demo import USSD_CODE, Sandbox, sandbox
@@ -52,7 +52,7 @@ async def test_faults_of_the_network_cost_nobody_anything(tmp_path: Path) -> Non
         assert "Balance KES 800" in await _buy(phone, "1", "3")
 
 
-@pytest.mark.parametrize("kind", get_args(UssdKind))
+@pytest.mark.parametrize("kind", sorted(PROVIDERS))
 async def test_each_form_is_understood_by_its_provider(kind: UssdKind, tmp_path: Path) -> None:
     async with sandbox(tmp_path, RealWorld(), ussd_kind=kind) as box:
         assert box.provider.kind == kind
