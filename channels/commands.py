@@ -7,6 +7,8 @@ What is understood, in any order and case, with the keywords of all languages at
 
     04012345676 500      0401 2345 676  KES 1,000.50      04012345676*500      buy 500 04012345676
     500                  for the sender's saved meter
+    1 500                for the first of several saved meters, in the order of their numbers
+    price 04012345676 500   what that would bring, without buying
     04012345676 500 2    the same purchase a second time: the customer insists
     bal    last    token 04012345676    help    stop    start    kiswahili    voucher 7719 0043 2286 1150 04012345676
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -29,19 +31,31 @@ from sts.numbers import check_drn
 class Buy:
     """Buy energy for `amount_minor`. `drn` is None when the text named none: the sender's only saved meter is meant.
 
-    `nth` is 2 or more when the customer insists on buying the same again ("04012345676 500 2").
+    `nth` is 2 or more when the customer insists on buying the same again ("04012345676 500 2"). `saved` is 1 or more
+    when the text names one of the sender's saved meters by its place in the order of their numbers ("1 500").
     """
 
     drn: str | None
     amount_minor: int
     nth: int = 1
+    saved: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a purchase would bring just now, and nothing is bought; meter and amount as in `Buy`."""
+
+    drn: str | None
+    amount_minor: int
+    saved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LastToken:
-    """Send the last token of a meter again; None: the sender's only saved meter."""
+    """Send the last token of a meter again; None: the sender's only saved meter, or the one in place `saved`."""
 
     drn: str | None
+    saved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ class Unreadable:
     drn: str | None = None
 
 
-Command = Buy | LastToken | Statement | Help | OptOut | OptIn | SetLanguage | RedeemVoucher | Unreadable
+Command = Buy | Price | LastToken | Statement | Help | OptOut | OptIn | SetLanguage | RedeemVoucher | Unreadable
 
 # --- the words that are known -----------------------------------------------------------------------------------------
 
@@ -98,6 +112,7 @@ class Meaning(Enum):
     BUY = "buy"
     BALANCE = "balance"
     LAST = "last"
+    PRICE = "price"
     HELP = "help"
     STOP = "stop"
     START = "start"
@@ -361,6 +376,9 @@ def parse(text: str, *, minor_digits: int, currency: str, vocabulary: Vocabulary
             is_language = len(pieces.languages) == 1 and not pieces.has_unknown
             return SetLanguage(next(iter(pieces.languages))) if is_language else _UNREADABLE
         return _bought(pieces)
+    if meanings in ({Meaning.PRICE}, {Meaning.PRICE, Meaning.BUY}):
+        wish = _bought(pieces)
+        return Price(wish.drn, wish.amount_minor, wish.saved) if isinstance(wish, Buy) else wish
     if len(meanings) > 1 and meanings != {Meaning.VOUCHER, Meaning.BUY}:
         return _UNREADABLE
     if Meaning.VOUCHER in meanings:
@@ -398,6 +416,8 @@ def _meter_only(numbers: Sequence[_Number]) -> LastToken | Unreadable:
     if not numbers:
         return LastToken(None)
     groups = [number.digits for number in numbers]
+    if len(numbers) == 1 and (saved := _saved(numbers[0])):
+        return LastToken(None, saved)
     whole = {digits for digits in groups if digits is not None and len(digits) in _METER_DIGITS}
     if len(whole) > 1:
         return Unreadable(Reason.TWO_METERS)
@@ -487,10 +507,20 @@ def _grouped_meters(numbers: Sequence[_Number]) -> Iterable[tuple[str, list[_Num
                 yield joined, [*numbers[:start], *numbers[end + 1 :]]
 
 
+def _saved(number: _Number) -> int:
+    """The place of a saved meter that a number names, 1 to 9; 0 if it names none."""
+    return int(number.digits) if number.digits is not None and len(number.digits) == 1 else 0
+
+
 def _amount(drn: str | None, rest: Sequence[_Number], numbers: Sequence[_Number]) -> Buy | Unreadable:
     """The purchase for this meter, when what is left of the numbers is an amount, and perhaps which time it is."""
     if not rest:
         return Unreadable(Reason.AMOUNT_NEEDED, drn)
+    if drn is None and len(rest) > 1 and (saved := _saved(rest[0])):
+        if _saved(rest[1]):
+            return Unreadable(Reason.AMOUNT_UNREADABLE)  # 5 2: five a second time, or two for the fifth meter?
+        command = _amount(None, rest[1:], numbers)
+        return replace(command, saved=saved) if isinstance(command, Buy) else command
     minor = rest[0].minor
     if minor is None or len(rest) > 2:
         return Unreadable(Reason.AMOUNT_UNREADABLE, drn)

@@ -11,6 +11,7 @@ corrected       as sold, and original (the receipt that is corrected); the split
 account_paid    account amount_minor receipt balance_minor [debt_minor fixed_minor rest_minor]
 in_progress     drn amount_minor
 statement       balance_minor [debt_minor] [debts: [{"kind", "outstanding_minor"}]]
+price           drn amount_minor by [units_tenths free_units_tenths owner area, and the split and balance_minor as sold]
 help            [short_code]
 counter_head    utility station operator sold_at
 counter_paid    [cash_minor card_minor cheque_minor]
@@ -23,7 +24,8 @@ meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_ma
 funds_short balance_minor amount_minor,
 station_credit_spent [available_minor], station_blocked [station], shift_needed [operator],
 seller_limit [available_minor], not_permitted [drn], just_bought drn amount_minor seconds again [receipt],
-no_token_yet [drn], not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
+no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
+not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
 module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
 

@@ -29,6 +29,7 @@ from config.settings import (
     ChannelSettings,
     CorrectionSettings,
     CounterSettings,
+    CustomerSettings,
     DatabaseSettings,
     DeliverySettings,
     GatewaySettings,
@@ -56,6 +57,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "utility": UtilitySettings,
     "channels": ChannelSettings,  # a table of such tables, by the channel's name
     "database": DatabaseSettings,
+    "customers": CustomerSettings,
     "corrections": CorrectionSettings,
     "purchase": PurchaseSettings,
     "delivery": DeliverySettings,

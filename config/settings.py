@@ -135,6 +135,21 @@ class PurchaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSettings:
+    """How much one phone may ask, and one meter may be bought for, in a short time; 0 is no limit.
+
+    `requests_per_sender_max` in `sender_window_s`, by each node for itself; stations' phones are exempt.
+    `purchases_per_meter_max` in [purchase] just_bought_window_s. `copies_per_hour_max`: of the token of one purchase,
+    and to one phone.
+    """
+
+    requests_per_sender_max: Annotated[int, Between(0, 1_000_000)] = 60
+    sender_window_s: Seconds = 60.0
+    purchases_per_meter_max: Annotated[int, Between(0, 1_000_000)] = 10
+    copies_per_hour_max: Annotated[int, Between(0, 1_000_000)] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectionSettings:
     """What two people of the back office may correct."""
 
@@ -398,6 +413,7 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=_no_channels)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     purchase: PurchaseSettings = field(default_factory=PurchaseSettings)
+    customers: CustomerSettings = field(default_factory=CustomerSettings)
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     counter: CounterSettings = field(default_factory=CounterSettings)

@@ -15,6 +15,7 @@ from channels.commands import (
     LastToken,
     OptIn,
     OptOut,
+    Price,
     RedeemVoucher,
     SetLanguage,
     Statement,
@@ -24,6 +25,7 @@ from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
 from gateway import keyuse, tokens
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
+from gateway.quoting import quoted
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
@@ -35,6 +37,10 @@ from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
 
 log = logging.getLogger(__name__)
 
+_COPIES_WINDOW_S: Final = 3_600
+_ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
+_SAVED_SHOWN: Final = 5
+
 TOMBSTONE: Final = b"reversed\0before\0"
 """The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
 
@@ -45,6 +51,7 @@ class Arrival:
 
     shop: Shop
     inbound: Inbound
+    is_too_often: bool = False  # its phone has asked too much of late: refused, unless it is a station's
     is_told_here: bool = False  # the channel answers in the same exchange: refusals stand in `Done.refusal`
 
     @property
@@ -60,21 +67,30 @@ class Arrival:
         command, sender = self.inbound.command, self.inbound.sender
         need.requests.append(self.idem_key)
         need.phones.append(sender)
-        if isinstance(command, Buy | LastToken):
+        if isinstance(command, Buy | Price | LastToken):
             if command.drn is None:
                 need.saved_meters_of.append(sender)
             else:
                 need.meters.append(command.drn)
         if isinstance(command, CounterSale):
             need.sellers.append((command.login, self._day))
-        if isinstance(command, Buy):
-            window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
-            since = uuid7(int((self.inbound.received_at - window).timestamp() * 1000), 0, 0)
+        if isinstance(command, Buy | Price):
+            since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
             need.since = since if need.since is None else min(need.since, since)
         elif isinstance(command, LastToken):
             need.last_tokens = True
+            need.copies_of.append(sender)
+            since = self._id_before(_COPIES_WINDOW_S)
+            need.copies_since = since if need.copies_since is None else min(since, need.copies_since)
         elif isinstance(command, Statement):
             need.saved_meters_of.append(sender)
+        if isinstance(command, Price):
+            need.owners = True
+
+    def _id_before(self, seconds: float) -> UUID:
+        """An id before all that were made in so many seconds up to this request."""
+        since = self.inbound.received_at - timedelta(seconds=seconds)
+        return uuid7(int(since.timestamp() * 1000), 0, 0)
 
     def decide(self, unit: Unit) -> Done:
         inbound, world = self.inbound, self.shop.world
@@ -111,6 +127,8 @@ class Arrival:
         unit.put("requests", self.idem_key, StoredRequest(self.idem_key, request_id, inbound.fingerprint))
         stored = unit.mark()
         try:
+            if self.is_too_often and (phone is None or phone.station_id is None):
+                raise Refusal(Reason.TOO_OFTEN)
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
             else:
@@ -149,7 +167,7 @@ class Arrival:
     def _buy(
         self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, phone: Phone | None, buy: Buy
     ) -> None:
-        meter = meter_of(unit, phone, buy.drn)
+        meter = meter_of(unit, phone, buy.drn, buy.saved)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         if isinstance(buy, CounterSale):
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
@@ -160,6 +178,8 @@ class Arrival:
         command = self.inbound.command
         if isinstance(command, LastToken):
             return language, self._last_token(unit, now, phone, command)
+        if isinstance(command, Price):
+            return language, self._price(unit, now, language, phone, command)
         if isinstance(command, Statement):
             return language, Message("statement", statement_of(self.shop, unit, phone))
         if isinstance(command, Help):
@@ -181,7 +201,7 @@ class Arrival:
 
     def _last_token(self, unit: Unit, now: datetime, phone: Phone | None, command: LastToken) -> Message:
         """The stored token again, for the phone that bought it or whose customer has the meter."""
-        meter = meter_of(unit, phone, command.drn)
+        meter = meter_of(unit, phone, command.drn, command.saved)
         last = unit.last_purchases.get(meter.id)
         if last is None:
             raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
@@ -191,6 +211,7 @@ class Arrival:
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
         if not owns and last.sender != self.inbound.sender:
             raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        self._count_copy(unit, now, last.id)
         made = unit.tokens.get(last.id, ())
         # From here on the token counts as seen, whatever becomes of this reply.
         unit.insert(disclosure, (last.id, self.shop.world.new_id(), "COPY", self.inbound.sender, now))
@@ -206,6 +227,24 @@ class Arrival:
                 receipt=receipt_of(last.id),
             ),
         )
+
+    def _count_copy(self, unit: Unit, now: datetime, purchase_id: UUID) -> None:
+        """One more copy of this token, and one more for this phone. Raises Refusal where it is one too many."""
+        most, sender = self.shop.settings.customers.copies_per_hour_max, self.inbound.sender
+        since = now - timedelta(seconds=_COPIES_WINDOW_S)
+        for key in (purchase_id, sender):
+            given = tuple(at for at in unit.copies.get(key, ()) if at > since)
+            if most and len(given) >= most:
+                wait_s = (given[-most] - since).total_seconds()
+                raise Refusal(Reason.TOO_OFTEN, minutes=max(1, -int(-wait_s // 60)))
+            unit.put("copies", key, (*given, now))
+
+    def _price(self, unit: Unit, now: datetime, language: str, phone: Phone | None, asked: Price) -> Message:
+        """The quote that a purchase would get; that the same was just bought is no reason not to tell it."""
+        meter = meter_of(unit, phone, asked.drn, asked.saved)
+        buy = Buy(meter.drn, asked.amount_minor, _ANY_TIME)
+        row = new_purchase(self.shop, self.inbound, self.shop.world.new_id(), meter, language, buy, now)
+        return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
 
 
 def statement_of(shop: Shop, unit: Unit, phone: Phone | None) -> dict[str, Any]:
@@ -270,13 +309,19 @@ def new_purchase(
     )
 
 
-def meter_of(unit: Unit, phone: Phone | None, drn: str | None) -> Meter:
-    """The meter that was named, or else the only one of the sender's customer."""
+def saved_of(unit: Unit, phone: Phone | None) -> list[str]:
+    """The meters of the sender's customer, in the order in which they are numbered: that of their numbers."""
+    return sorted(unit.saved_meters.get(phone.customer_id, [])) if phone and phone.customer_id else []
+
+
+def meter_of(unit: Unit, phone: Phone | None, drn: str | None, saved: int = 0) -> Meter:
+    """The meter that was named, the one in place `saved` among the sender's, or else the only one."""
     if drn is None:
-        saved = unit.saved_meters.get(phone.customer_id, []) if phone and phone.customer_id else []
-        if len(saved) != 1:
-            raise Refusal(Reason.METER_NEEDED)
-        drn = saved[0]
+        drns = saved_of(unit, phone)
+        if saved > len(drns) or (not saved and len(drns) != 1):
+            shown = [f"{place} = {number}" for place, number in enumerate(drns[:_SAVED_SHOWN], 1)]
+            raise Refusal(Reason.METER_NEEDED, saved=", ".join(shown) if len(drns) > 1 else "")
+        drn = drns[saved - 1 if saved else 0]
     meter = unit.meters.get(drn)
     if meter is None:
         raise Refusal(Reason.METER_UNKNOWN, drn=drn)

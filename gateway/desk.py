@@ -22,6 +22,7 @@ from gateway import keptkeys, tokens
 from gateway.deeds import Arrival, Continue
 from gateway.delivery import Owed
 from gateway.metrics import Metrics
+from gateway.pace import Pace
 from gateway.purchase import WAITING, Event, State
 from gateway.reversal import Answer, Reversal, Reverse, Reversed
 from gateway.vend import Ask, Done, Shop
@@ -59,6 +60,8 @@ class VendingDesk:
         self._store = store
         self._outgoing = outgoing
         self._metrics = metrics
+        customers = shop.settings.customers
+        self._pace = Pace(customers.requests_per_sender_max, customers.sender_window_s)
         self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
         self._ends: dict[UUID, asyncio.Future[None]] = {}  # purchases whose end somebody here waits for
         self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
@@ -67,7 +70,8 @@ class VendingDesk:
         """Return once the request and what came of it are stored; raise NotStored if they could not be."""
         metrics, channel = self._metrics, inbound.channel
         try:
-            done = await self._store.submit(Arrival(self._shop, inbound))
+            is_too_often = self._pace.is_too_often(inbound.sender, inbound.received_at)
+            done = await self._store.submit(Arrival(self._shop, inbound, is_too_often))
         except Exception as error:  # whatever it was, nothing was stored: the peer must not be told otherwise
             log.exception("a request could not be stored", extra={"channel": channel, "peer": inbound.peer})
             metrics.not_stored(channel)

@@ -42,6 +42,9 @@ REPLIES_BY: Final = {"ussd": "sms"}
 # Priced and not posted: what the sale will change is kept beside its split.
 _UNPOSTED = frozenset({State.PAYING, State.VENDING, State.CANCELLING, State.RETURNING, State.RETURNED, State.REFUSED})
 
+# What a meter's purchases of late are counted by: sold, or on their way to it.
+_COUNTED = frozenset({State.PAYING, State.VENDING, State.VENDED, State.DELIVERED})
+
 
 @dataclass(frozen=True, slots=True)
 class Shop:
@@ -197,6 +200,7 @@ class Vending:
             if self.now >= row.expires_at:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
             self._refuse_second(life)
+            self._refuse_too_often(life)
             account, station = self._payer(unit.phones.get(row.sender), meter, row)
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
@@ -262,6 +266,19 @@ class Vending:
                 receipt=receipt_of(last.id),
                 again=len(same) + 1,
             )
+
+    def _refuse_too_often(self, life: Life) -> None:
+        """A meter that is bought for again and again in the time for which the batch looks back anyway."""
+        row, most = life.row, self.shop.settings.customers.purchases_per_meter_max
+        if not most or not row.sender or len(self.unit.recent.get(row.meter_id, ())) < most:
+            return
+        since = row.accepted_at - timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
+        sold = sum(
+            bought.id != row.id and bought.accepted_at >= since and bought.state in _COUNTED
+            for bought in self.unit.recent[row.meter_id]
+        )
+        if sold >= most:
+            raise Refusal(Reason.TOO_OFTEN)
 
     def _payer(self, phone: Phone | None, meter: Meter, row: PurchaseRow) -> tuple[UUID, Phone | None]:
         """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""

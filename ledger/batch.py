@@ -171,6 +171,13 @@ READ_OUTBOX = Read(
 READ_DISCLOSURES = Read(
     {"x": correction_tables.disclosure}, "x.purchase_id", "FROM disclosure x WHERE x.purchase_id {in0:uuid}"
 )
+# Both parts are bounded: a purchase has few copies, and of a phone's those of the last hour are asked for.
+READ_COPIES = Read(
+    {"x": correction_tables.disclosure},
+    "x.id x.purchase_id x.to_whom x.at",
+    "FROM disclosure x WHERE x.how = 'COPY' AND x.id > {one0:uuid} "
+    "AND (x.purchase_id {in1:uuid} OR x.to_whom {in2:text}) ORDER BY x.id",
+)
 READ_CORRECTIONS = Read(
     {"c": correction_tables.correction, "s": correction_tables.correction_state},
     "c.purchase_id c.id s.seq s.state s.issue_id",
@@ -401,6 +408,14 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
             unit.last_sales.setdefault(msisdn, []).append(PurchaseRow(*purchase))
         unit.last_sales = {msisdn: sales[:LAST_SALES] for msisdn, sales in unit.last_sales.items()}
+    if need.copies_of and need.copies_since is not None:
+        of_tokens = [purchase.id for purchase in unit.last_purchases.values()]
+        senders = _unique(need.copies_of)
+        copies: dict[UUID | str, list[Any]] = {}
+        for _, purchase_id, to_whom, at in (yield READ_COPIES, [[need.copies_since], of_tokens, senders]):
+            copies.setdefault(purchase_id, []).append(at)
+            copies.setdefault(to_whom, []).append(at)
+        unit.copies = {key: tuple(several) for key, several in copies.items()}
     shown = [*unit.last_purchases.values(), *(sale for sales in unit.last_sales.values() for sale in sales)]
     wanted = _unique([*need.purchases, *(purchase.id for purchase in shown)])
     if wanted:

@@ -31,6 +31,7 @@ disclosure = table(
     text_("how"),  # COPY, OPERATOR, SCREEN
     text_("to_whom"),
     at_("at"),
+    sa.Index("ix_disclosure_to_whom", "to_whom", "id"),  # how often a phone was sent a token again
     slim=True,
 )
 

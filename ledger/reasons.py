@@ -50,6 +50,7 @@ class Reason(StrEnum):
     SELLER_LIMIT = "SELLER_LIMIT"
     NOT_PERMITTED = "NOT_PERMITTED"
     JUST_BOUGHT = "JUST_BOUGHT"
+    TOO_OFTEN = "TOO_OFTEN"
     DUPLICATE_DIFFERS = "DUPLICATE_DIFFERS"
     NO_TOKEN_YET = "NO_TOKEN_YET"
     NOT_YOUR_METER = "NOT_YOUR_METER"
@@ -100,6 +101,7 @@ ABOUT: dict[Reason, About] = {
     Reason.SELLER_LIMIT:         About(_PARTNER,  later=True),   # per sale, shift or day, of the operator
     Reason.NOT_PERMITTED:        About(_PARTNER,  later=False),  # the station may not sell for this supply group
     Reason.JUST_BOUGHT:          About(_CUSTOMER, later=True),   # same sender, meter and amount a moment ago
+    Reason.TOO_OFTEN:            About(_CUSTOMER, later=True),   # of one phone, or for one meter
     Reason.DUPLICATE_DIFFERS:    About(_PARTNER,  later=False),  # same reference, other content
     Reason.NO_TOKEN_YET:         About(_CUSTOMER, later=True),
     Reason.NOT_YOUR_METER:       About(_CUSTOMER, later=False),  # a token is repeated to its buyer and its owner only

@@ -39,6 +39,8 @@ class Need:
     sessions_of: list[str] = field(default_factory=list)  # MSISDNs whose USSD sessions are wanted
     owners: bool = False  # whose the meters are and where, of those named and of the phones' customers
     last_sales_of: list[str] = field(default_factory=list)  # MSISDNs: the last sales to their customer's meters
+    copies_of: list[str] = field(default_factory=list)  # MSISDNs: when tokens were sent to them again
+    copies_since: UUID | None = None  # later than this id; and when the last tokens were, to anybody
     points: list[UUID] = field(default_factory=list)  # service points, with their debts
     undone: list[UUID] = field(default_factory=list)  # purchases that may be undone: all that bears on it
     originals: list[str] = field(default_factory=list)  # idempotency keys of requests to be reversed: as `undone`
@@ -407,6 +409,9 @@ class Unit:
         self.undoable: frozenset[UUID] = frozenset()  # purchases of which the following were read
         self.outbox: dict[UUID, tuple[OutboxRow, ...]] = {}  # by request
         self.disclosed: dict[UUID, bool] = {}  # purchases whose token was shown other than in its own reply
+        self.copies: dict[
+            UUID | str, tuple[datetime, ...]
+        ] = {}  # by purchase and by MSISDN: when a token was sent again
         self.corrections: dict[UUID, tuple[CorrectionState, ...]] = {}  # by purchase
         self.answers: dict[UUID, ReversalRow] = {}  # of reversals, by their own request
         self.sellers: dict[str, Seller] = {}  # by login

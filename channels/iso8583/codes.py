@@ -69,6 +69,7 @@ _LINES: Final[Mapping[StrEnum, tuple[str, str, str]]] = {
     Reason.STATION_CREDIT_SPENT: ("51", "116", "0045"),
     Reason.NOT_PERMITTED:        ("57", "119", "0007"),
     Reason.JUST_BOUGHT:          ("65", "123", "0088"),
+    Reason.TOO_OFTEN:            ("65", "123", "0005"),
     Reason.DUPLICATE_DIFFERS:    ("94", "913", "0092"),
     Reason.NO_TOKEN_YET:         ("25", "914", "0005"),
     Reason.NOT_YOUR_METER:       ("57", "119", "0007"),

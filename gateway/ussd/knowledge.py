@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from channels.commands import Buy
 from channels.contract import Inbound
 from channels.ussd.dialogue import MeterInfo, SaleInfo
 from gateway import tokens
-from gateway.deeds import meter_of, new_purchase, statement_of
-from gateway.purchase import ENDS, SOLD, Event, State
+from gateway.deeds import meter_of, new_purchase, saved_of, statement_of
+from gateway.purchase import ENDS, SOLD, State
+from gateway.quoting import owner_of, quoted
 from gateway.sale import receipt_of
-from gateway.vend import Done, Life, Shop, Vending, require_in_service, sold_message
+from gateway.vend import Shop, require_in_service
 from ledger.correction_tables import disclosure
-from ledger.reasons import Reason, Refusal
+from ledger.reasons import Refusal
 from ledger.unit import Phone, PurchaseRow, Unit
-
-_AREA_MAX: Final = 20  # a screen is small
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ class UnitKnowledge:
         self._quotes: dict[tuple[str, int, int], Mapping[str, Any] | Refusal] = {}
 
     def saved_meters(self) -> Sequence[MeterInfo]:
-        customer = self._phone.customer_id if self._phone is not None else None
-        saved = self._unit.saved_meters.get(customer, []) if customer is not None else []
-        return [self._info(drn) for drn in sorted(saved)]
+        return [self._info(drn) for drn in saved_of(self._unit, self._phone)]
 
     def meter(self, drn: str) -> MeterInfo:
         if drn not in self._unit.meters and drn not in self._hints.drns:
@@ -72,8 +69,7 @@ class UnitKnowledge:
         return self._info(drn)
 
     def _info(self, drn: str) -> MeterInfo:
-        name, area = self._unit.owners.get(drn, ("", ""))
-        return MeterInfo(drn, initials(name), area[:_AREA_MAX].rstrip())
+        return MeterInfo(drn, *owner_of(self._unit, drn))
 
     def last_amount_minor(self, drn: str) -> int | None:
         if drn not in self._hints.drns:
@@ -96,33 +92,11 @@ class UnitKnowledge:
         return found
 
     def _quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        """The sale up to its price, by the code that sells, and then undone."""
-        unit, shop, now = self._unit, self._shop, self._shop.world.now()
-        meter = meter_of(unit, self._phone, drn)
+        shop, now = self._shop, self._shop.world.now()
+        meter = meter_of(self._unit, self._phone, drn)
         buy = Buy(drn, amount, nth)
         row = new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
-        life = Life(row, meter, nth=nth)
-        mark = unit.mark()
-        try:
-            event = Vending(shop, unit, Done(is_told_here=True), now).quote(life)
-        finally:
-            unit.rollback(mark)
-        if event is None:
-            raise Refusal(Reason.BUSY)  # another purchase for this service point is under way
-        if event is not Event.QUOTED:
-            raise life.refusal or Refusal(Reason.INTERNAL)
-        assert row.payer_id is not None
-        row.receipt = None
-        left = unit.balances[row.payer_id].available_minor - amount
-        told = sold_message(shop, row, drn, life.split, life.tokens, left).values
-        info = self._info(drn)
-        return {
-            **{name: value for name, value in told.items() if name not in ("tokens", "receipt")},
-            "free_units_tenths": life.split["free_units_tenths"],
-            "owner": info.owner,
-            "area": info.area,
-            "by": "float" if row.station_id is not None else "wallet",
-        }
+        return quoted(shop, self._unit, row, meter, nth)
 
     def balance(self) -> Mapping[str, Any]:
         return statement_of(self._shop, self._unit, self._phone)
@@ -178,8 +152,3 @@ class UnitKnowledge:
             reason=row.reason or "",
             is_under_way=State(row.state) not in ENDS and not has_tokens,
         )
-
-
-def initials(name: str) -> str:
-    """A name by its initials, "Amina Wanjiru" -> "A.W."; enough for who knows it, little for who does not."""
-    return "".join(f"{part[0].upper()}." for part in name.split()[:4])

@@ -73,6 +73,8 @@ def write_settings(path: Path, url: str, centre_port: int, http_port: int, secti
         "database": {"url": url},
         "sts": {"keystore": str(keystore), "master_key_env": _MASTER_KEY_VARIABLE},
         "http": {"port": http_port},
+        # A few customers buy here as often as a whole country.
+        "customers": {"requests_per_sender_max": 0, "purchases_per_meter_max": 0},
         "log": {"level": "WARNING", "format": "text"},
         "smpp": {
             "name": LINK,

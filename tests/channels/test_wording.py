@@ -71,6 +71,13 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "fixed_minor": 15_000,
         "rest_minor": 15_000,
     },
+    "price": {
+        **{name: value for name, value in EVERYTHING.items() if name not in ("tokens", "receipt")},
+        "free_units_tenths": 500,
+        "owner": "A.W.",
+        "area": "Kibera Line Saba 4",
+        "by": "wallet",
+    },
     "in_progress": TYPICAL,
     "statement": {**MONEY, "balance_minor": 120_000, "debt_minor": 2_100_000, "debts": DEBTS},
     "help": {"short_code": "22444"},
@@ -180,7 +187,7 @@ def test_usual_message_fits_one_part(language: str, key: str) -> None:
 
 
 def test_usual_arabic_messages_fit_two_parts() -> None:
-    for key in MESSAGES.keys() - {"sold_no_token", "statement"}:
+    for key in MESSAGES.keys() - {"sold_no_token", "statement", "price"}:
         assert parts_needed(text(key, {**MESSAGES[key], **(TYPICAL if key == "sold" else {})}, "ar")) <= 2, key
 
 
@@ -264,6 +271,8 @@ def test_what_a_text_tells_the_customer_to_send_is_understood(language: str) -> 
 
     just_bought = text("just_bought", {**GENEROUS, "drn": "04012345676", "amount_minor": 100_050}, language)
     assert read(just_bought.rpartition(": ")[2]) == Buy("04012345676", 100_050, 2)
+    price = text("price", {**MESSAGES["price"], "amount_minor": 100_050}, language)
+    assert read(price.rpartition(": ")[2]) == Buy("04012345676", 100_050)
     example = text("unreadable", {}, language)
     found = re.search(r"04012345676 500", example)
     assert found is not None and read(found[0]) == Buy("04012345676", 50_000)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import gateway
 from channels.commands import Buy, Command
 from channels.contract import Inbound
-from config.settings import PurchaseSettings, Settings, StsSettings, UtilitySettings
+from config.settings import CustomerSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
 from gateway.deeds import Arrival
 from gateway.intake import load_folder
 from gateway.tokens import key_text
@@ -138,7 +138,12 @@ async def open_counter(
 ) -> AsyncIterator[Counter]:
     """A counter on a new database at this URL, with the sample utility loaded."""
     seeded = world or SeededWorld()
-    settings = Settings(utility=UTILITY, sts=sts or StsSettings(), purchase=PurchaseSettings(give_up_s=give_up_s))
+    settings = Settings(
+        utility=UTILITY,
+        sts=sts or StsSettings(),
+        purchase=PurchaseSettings(give_up_s=give_up_s),
+        customers=CustomerSettings(purchases_per_meter_max=0),  # many tests buy for one meter all the time
+    )
     shop = Shop.of(settings, seeded, module or SoftwareModule(sample_keys()))
     await migrate(url)
     store = await open_store(url, observer=observer)
