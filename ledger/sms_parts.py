@@ -91,7 +91,12 @@ def keep_part(
     assembly = _read(connection, a.key == key)[0]
     there = {each.number: each for each in assembly.parts}.get(part.number)
     if there is not None and (there.octets, there.data_coding) == (part.octets, part.data_coding):
-        if assembly.first_at > forgotten_before or assembly.state is AssemblyState.OPEN:
+        if assembly.state is AssemblyState.OPEN:
+            return assembly
+        # Of a message that is done with: the same words may well be those of the next one, under a reference that the
+        # phone uses again. Where the message centre names its messages, the name tells.
+        is_another = bool(there.reference and part.reference) and there.reference != part.reference
+        if assembly.first_at > forgotten_before and not is_another:
             return assembly
     elif there is None and assembly.state is AssemblyState.TOLD and assembly.first_at > forgotten_before:
         return assembly  # too late: its sender was told that nothing came of it

@@ -71,6 +71,25 @@ async def test_parts_make_a_whole_in_any_order_and_a_repeat_changes_nothing(stor
     assert (late.id, late.state) == (whole.id, AssemblyState.DONE), "the message centre has not heard our answer"
 
 
+async def test_the_same_words_under_another_message_id_are_the_next_message_once_the_first_is_done(store: Store) -> None:
+    """A phone's 8-bit reference comes again within hours, and so may the words of a part."""
+
+    def named(number: int, message_id: str) -> PartRow:
+        return replace(part(number), reference=message_id)
+
+    await keep(store, named(1, "m1"), 1, total=2)
+    first = await keep(store, named(2, "m2"), 2, total=2)
+    await store.transact(lambda connection: sms_parts.settle(connection, first.id, AssemblyState.DONE))
+    repeat = await keep(store, named(2, "m2"), 3, total=2)
+    assert (repeat.id, repeat.state) == (first.id, AssemblyState.DONE), "the message centre repeats it"
+    begun = await keep(store, named(2, "m3"), 4, total=2)
+    assert (begun.id, begun.is_whole) == (UUID(int=4), False)
+    whole = await keep(store, named(1, "m4"), 5, total=2)
+    assert (whole.id, whole.is_whole) == (begun.id, True)
+    again = await keep(store, part(1), 6, total=2)
+    assert again.id == whole.id, "without a name it may be a repeat: nothing is bought twice"
+
+
 async def test_a_part_with_other_content_begins_another_message_and_the_first_waits_on(store: Store) -> None:
     await keep(store, part(1), 1)
     other = await keep(store, part(1, b"other"), 2)
