@@ -26,7 +26,7 @@ from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.batch import BLOCK_METER
 from ledger.correction_tables import correction_state
-from ledger.corrections import Addressee, Case, CorrectionRefused, Kind, State
+from ledger.corrections import Addressee, Case, CorrectionRefused, Kind, Owner, State, require_there
 from ledger.operators import require_other
 from ledger.pricing import Tariff
 from ledger.unit import Meter, Need, Point, PurchaseRow, Unit
@@ -66,9 +66,12 @@ class Approve:
     case: Case
     to: Addressee | None
     origin: Origin
+    owner: Owner
+    """Whose the service point was when the sale was made."""
 
     def need(self, need: Need) -> None:
         need.undone.append(self.case.purchase_id)
+        need.accounts.append(self.owner.wallet_id)
         need.accounts.append(id_of(self.case.account_code))
         if self.case.drn:
             need.meters.append(self.case.drn)
@@ -119,16 +122,24 @@ class Approve:
         if now > row.accepted_at + timedelta(days=days):
             raise CorrectionRefused(f"the sale is older than {days} days")
         is_cash = self.case.details.get("to") == "cash"
+        assert row.payer_id is not None
+        payer = unit.balances.get(row.payer_id)
+        if not is_cash and payer is not None and payer.closed_at is not None:
+            raise CorrectionRefused("the account that paid is closed since: refuse this one and ask with --to cash")
         if not is_cash and not selling.is_undoable(unit, row.id, row.channel):
             raise CorrectionRefused("the shift that sold it is closed: refuse this one and ask with --to cash")
+        if payer is not None and payer.closed_at is not None:
+            # The money passes through the closed account on its way to the office, which pays it out: nothing stays.
+            unit.put("balances", row.payer_id, replace(payer, closed_at=None))
         Vending(self.shop, unit, done, now).walk(life, Event.REFUND_APPROVED)
         if not is_cash:
             selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
         else:
-            assert row.payer_id is not None
             self._post(
                 unit, "payout", entries.moved(row.payer_id, id_of("cash:office"), row.amount_minor), row.payer_id, now
             )
+            if payer is not None and payer.closed_at is not None:
+                unit.put("balances", row.payer_id, replace(unit.balances[row.payer_id], closed_at=payer.closed_at))
 
     # --- a token ---
 
@@ -243,12 +254,24 @@ class Approve:
         case, source = self.case, {Kind.REFUND_TOKEN: "loss:refunds", Kind.FAULTY_METER: "loss:replacements"}
         bearer = source.get(case.kind, "loss:wrong_meter")
         if case.kind is Kind.WRONG_METER:
-            if case.details["wrong"] == "debit":
+            wrong = case.details["wrong"]
+            if wrong != "loss":
+                self._require_bearer(unit, original, wrong)
+            if wrong == "debit":
                 bearer = "receivable:arrears"
                 self._debit(unit, original)
-            else:
+            elif wrong == "block":
                 unit.update(BLOCK_METER, (original.meter_id, "BLOCKED"))
         self._post(unit, "correction", entries.moved(id_of(bearer), account, case.amount_minor), account, now)
+
+    def _require_bearer(self, unit: Unit, original: PurchaseRow, wrong: str) -> None:
+        """Refuse to charge, or to block, somebody else than the customer whose meter took the energy."""
+        place = original.service_point_id
+        require_there(self.owner, unit.points[place].customer_id == self.owner.customer_id)
+        if wrong == "block" and Life.of(unit, original).meter.service_point_id != place:
+            raise CorrectionRefused("the meter has left the service point of this sale: ask with --wrong debit or loss")
+        if wrong == "debit" and unit.balances[self.owner.wallet_id].closed_at is not None:
+            raise CorrectionRefused(f"account {self.owner.account_no} is closed since: ask with --wrong loss")
 
     def _debit(self, unit: Unit, original: PurchaseRow) -> None:
         """Whoever has the energy now owes it, first of all debts."""

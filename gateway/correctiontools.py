@@ -16,18 +16,19 @@ from zoneinfo import ZoneInfo
 
 from config.settings import Settings
 from gateway.corrections import Approve, Approved, GatewaysModule, PriceOfUnits
-from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, minute, say
-from gateway.payment import OFFICE_CASH, PayAccount
+from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
+from gateway.payment import OFFICE_CASH, AtCounter, PayAccount
 from gateway.reversal import Answer, Reversal, Reverse
 from gateway.sale import receipt_of
+from gateway.selltools import tenders_of
 from gateway.vend import Shop
 from gateway.world import RealWorld, World
-from ledger import audit, corrections, records, shifts, statements
+from ledger import audit, corrections, records, statements, stations
 from ledger.audit import Origin
-from ledger.corrections import APPROVERS, ASKERS, Case, CorrectionRefused, Kind, State, Wish
+from ledger.corrections import APPROVERS, ASKERS, Case, CorrectionRefused, Kind, PaymentRefused, State, Wish
 from ledger.money import plain, to_minor
 from ledger.operators import Role, require_role
-from ledger.reasons import Refusal
+from ledger.reasons import Reason, Refusal
 from ledger.statements import Customer, Life
 from ledger.store import Store
 
@@ -51,7 +52,12 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     paying.add_argument("who", metavar="ACCOUNT|METER|PHONE")
     paying.add_argument("amount", help="in units of the currency: 1250 or 1250.50")
     paying.add_argument("--reference", required=True, help="of the slip; the same one again is the same payment")
-    paying.add_argument("--station", metavar="CODE", help="that took the cash; else the office did")
+    paying.add_argument(
+        "--station", metavar="CODE", help="that took the money, one's own if not given; without one the office did"
+    )
+    paying.add_argument(
+        "--tender", action="append", metavar="HOW[:MONEY]", help="at a station: cash, card or cheque; cash if not given"
+    )
     paying.add_argument("--wallet", action="store_true", help="all of it to the wallet")
     purchase = Group(subparsers, "purchase", "one purchase: its whole life, and taking it back", hand)
     looking = purchase.command("show", _purchase_show, "all that is stored of a purchase", people=1)
@@ -69,7 +75,12 @@ def _add_corrections(group: Group) -> None:
     asking.add_argument("--meter", metavar="DRN", help="the right meter, or the one in the faulty one's place")
     asking.add_argument("--amount", help="refund-token: what the units are to be worth")
     asking.add_argument("--units", metavar="KWH", help="faulty-meter: the units that were lost, 12.3")
-    asking.add_argument("--wrong", choices=("debit", "block"), default="debit", help="wrong-meter: what it comes to")
+    asking.add_argument(
+        "--wrong",
+        choices=("debit", "block", "loss"),
+        default="debit",
+        help="wrong-meter: its account owes it, it is blocked, or the utility bears it",
+    )
     asking.add_argument("--to", choices=("source", "cash"), default="source", help="refund-money: where it goes")
     for name, work, about in (
         ("approve", _approve, "carry a correction out; not by whoever asked"),
@@ -162,13 +173,14 @@ async def approve(store: Store, shop: Shop, code: str, origin: Origin) -> Approv
     """Approve a correction as it stands now, with its audit row; None if it changed while it was looked at."""
     case = await store.read(partial(corrections.find, code=code))
     to = await store.read(partial(corrections.addressee, drn=case.drn)) if case.drn else None
+    owner = await store.read(partial(corrections.owner_then, purchase_id=case.purchase_id))
 
     def note(connection: Any, approved: Approved | None) -> None:
         if approved is not None and not approved.again:
             what = {"kind": case.kind.value, "receipt": case.receipt, "purchase": str(approved.issue_id or "")}
             corrections.note_approval(connection, case, what, origin)
 
-    return await store.submit_noted(Approve(shop, case, to, origin), note)
+    return await store.submit_noted(Approve(shop, case, to, origin, owner), note)
 
 
 def _approve(session: Session) -> int:
@@ -214,7 +226,7 @@ def _show(session: Session) -> int:
     say(f"  corrects receipt {case.receipt}; asked for because: {case.reason}")
     for step in found:
         said = f": {step.reason}" if step.reason else ""
-        say(f"  {minute(step.at)}  {step.state:<8}  {step.who}, {step.place}{said}")
+        say(f"  {session.minute(step.at)}  {step.state:<8}  {step.who}, {step.place}{said}")
     if issue:
         say(f"  {issue}")
     return WELL
@@ -237,7 +249,7 @@ def _list(session: Session) -> int:
         return await books.read(lambda connection: corrections.cases(connection, state=wanted))
 
     for case in session.in_books(work):
-        say(f"{case.code}  {minute(case.asked_at)}  {case.state:<8}  {_case_line(case, session.settings)}")
+        say(f"{case.code}  {session.minute(case.asked_at)}  {case.state:<8}  {_case_line(case, session.settings)}")
     return WELL
 
 
@@ -288,13 +300,13 @@ def _account_show(session: Session) -> int:
             # Told as it is read: a statement may be longer than memory.
             for entry in statements.entries(connection, of.wallet_id, since, until):
                 say(
-                    f"  {minute(entry.at)}  {entry.kind:<16} {entry.receipt:<13}"
+                    f"  {session.minute(entry.at)}  {entry.kind:<16} {entry.receipt:<13}"
                     f" {plain(entry.amount_minor, digits):>14} {plain(entry.balance_minor, digits):>14}"
                 )
             say("paid on debts")
             for paid in statements.debt_entries(connection, of, since, until):
                 parts = ", ".join(f"{code} {plain(amount, digits)}" for code, amount in paid.paid_minor.items())
-                say(f"  {minute(paid.at)}  {paid.kind:<16} {paid.receipt:<13} {parts}")
+                say(f"  {session.minute(paid.at)}  {paid.kind:<16} {paid.receipt:<13} {parts}")
             say("owed now")
             for code, kind, status, outstanding in statements.debts_now(connection, of):
                 say(f"  {code:<16} {kind:<16} {status:<10} {plain(outstanding, digits):>14}")
@@ -311,27 +323,30 @@ def _account_pay(session: Session) -> int:
 
     async def work(books: Books) -> tuple[Customer, Any]:
         require_role(books.first, *CASHIERS)
-        if books.first.station not in (None, options.station):
-            raise CorrectionRefused(f"{books.first.login} takes money for station {books.first.station} only")
-        # A shift counts sales only: this cash would be counted as too much, and owed by the station a second time.
-        open_one = await books.read(lambda connection: shifts.open_of(connection, books.first.login))
-        if open_one is not None:
-            raise CorrectionRefused(f"shift {open_one.code} counts sales only: close it before taking payments")
+        by = books.first
+        if options.station is not None and by.station not in (None, options.station):
+            raise CorrectionRefused(f"{by.login} takes money for station {by.station} only")
         of = await _customer(books, options.who)
-        if of.is_closed:
-            raise CorrectionRefused(f"account {of.account_no} is closed")
-        source = await books.write(lambda connection: _source(connection, options.station, settings))
+        source, counter = await _source(session, books, options.station or by.station, amount)
         to = await books.read(lambda connection: corrections.phone_of(connection, of.id))
-        deed = PayAccount(shop, of, to, amount, source, options.reference, books.first.login, options.wallet)
+        deed = PayAccount(shop, of, to, amount, source, options.reference, by.login, options.wallet, counter)
 
         def note(connection: Any, paid: Any) -> None:
             if not paid.again:
-                after = {"amount_minor": amount, "source": source, "receipt": paid.receipt}
+                after = {"amount_minor": amount, "source": source, "receipt": paid.receipt, "shift_id": paid.shift_id}
                 audit.note(
                     connection, books.origin, deed="account.paid", subject=f"account {of.account_no}", after=after
                 )
 
-        return of, await books.store.submit_noted(deed, note)
+        try:
+            return of, await books.store.submit_noted(deed, note)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.SHIFT_NEEDED or counter is None:
+                raise
+            raise PaymentRefused(
+                f"{by.login} has no open shift at {counter.station}: money that is taken there lies in a drawer that"
+                " its own shift counts"
+            ) from None
 
     of, paid = session.in_books(_worded(work))
     if paid.again:
@@ -345,15 +360,22 @@ def _account_pay(session: Session) -> int:
     return WELL
 
 
-def _source(connection: Any, station: str | None, settings: Settings) -> str:
-    """The code of the account that the money comes in by."""
-    records.ensure_accounts(connection, records.SYSTEM_ACCOUNTS, settings.utility.currency)
-    if station is None:
-        return OFFICE_CASH
-    code = records.station_account(connection, station)
+async def _source(session: Session, books: Books, code: str | None, amount: int) -> tuple[str, AtCounter | None]:
+    """The code of the account that the money comes in by, and at which counter it was given."""
+    utility, texts = session.settings.utility, session.options.tender or []
+    await books.write(lambda connection: records.ensure_accounts(connection, records.SYSTEM_ACCOUNTS, utility.currency))
     if code is None:
-        raise CorrectionRefused(f"no station {station}")
-    return code
+        if texts:
+            raise Unusable("--tender: for money that a station takes")
+        return OFFICE_CASH, None
+    tenders = tenders_of(texts, amount, utility.minor_digits)
+    at = await books.read(lambda connection: stations.known(connection, code))
+    if at.state == "BLOCKED":
+        raise CorrectionRefused(f"station {code} is blocked: it takes no money")
+    # An agent who sells from a float has paid for it: the drawer is the agent's own, and a shift only where it is asked
+    # for. What a station on credit takes is the utility's.
+    counter = AtCounter(code, at.id, at.shift_required or at.funding == "CREDIT", tenders)
+    return at.account_code, counter
 
 
 # --- one purchase -----------------------------------------------------------------------------------------------------
@@ -384,21 +406,20 @@ def _purchase_show(session: Session) -> int:
     life, with_digits = session.in_books(work)
     if options.digits and not with_digits:
         say("its tokens are shown to nobody: it does not stand as a sale")
-    _tell(life, with_digits, session.settings)
+    _tell(life, with_digits, session)
     return WELL
 
 
-def _tell(life: Life, with_digits: bool, settings: Settings) -> None:
+def _tell(life: Life, with_digits: bool, session: Session) -> None:
+    settings = session.settings
     row, digits = life.purchase, settings.utility.minor_digits
     say(f"receipt {row['receipt']}, meter {life.drn}, {_money(settings, row['amount_minor'])}, {row['state']}")
     if row["reason"]:
         say(f"  because: {row['reason']}")
     if life.request is not None:
         request = life.request
-        say(
-            f"  asked {minute(request['received_at'])} on {request['channel']} by {request['sender'] or '-'},"
-            f" {request['command']}"
-        )
+        who = request["sender"] or "-"
+        say(f"  asked {session.minute(request['received_at'])} on {request['channel']} by {who}, {request['command']}")
     split = json.loads(row["sale"] or "{}")
     for name in sorted(name for name in split if name.endswith("_minor") and split[name]):
         value = split[name]
@@ -412,7 +433,7 @@ def _tell(life: Life, with_digits: bool, settings: Settings) -> None:
         say(f"  held {plain(hold['amount_minor'], digits)}: {hold['state']}")
     for txn, postings in life.transactions:
         named = ", undoes the sale" if txn["reverses"] else ""
-        say(f"  posted {minute(txn['recorded_at'])}: {txn['kind']}{named}, for {txn['business_date']}")
+        say(f"  posted {session.minute(txn['recorded_at'])}: {txn['kind']}{named}, for {txn['business_date']}")
         for code, amount in postings:
             say(f"    {code:<28} {plain(amount, digits):>14}")
     for token in life.tokens:
@@ -420,13 +441,13 @@ def _tell(life: Life, with_digits: bool, settings: Settings) -> None:
         shown = text if with_digits else f"{'*' * 16}{text[-4:]}" if text else "not made"
         say(f"  token {token['seq'] + 1}: {token['kind']}, {plain(token['units_tenths'], 1)} kWh, {shown}")
     for reply in life.replies:
-        ended = f", {minute(reply['ended_at'])}" if reply["ended_at"] else ""
+        ended = f", {session.minute(reply['ended_at'])}" if reply["ended_at"] else ""
         say(f"  reply {reply['message']} on {reply['channel']}: {reply['state']}, tried {reply['attempts']}{ended}")
     for seen in life.disclosures:
-        say(f"  token shown {minute(seen['at'])}: {seen['how']}, to {seen['to_whom']}")
+        say(f"  token shown {session.minute(seen['at'])}: {seen['how']}, to {seen['to_whom']}")
     for reversal in life.reversals:
         because = f", {reversal['reason']}" if reversal["reason"] else ""
-        say(f"  reversal {minute(reversal['decided_at'])} by {reversal['who']}: {reversal['answer']}{because}")
+        say(f"  reversal {session.minute(reversal['decided_at'])} by {reversal['who']}: {reversal['answer']}{because}")
     for case in life.corrections:
         say(f"  correction {case.code}: {_case_line(case, settings)}, {case.state}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config import languages
-from gateway.keysession import WELL, Group, Session, Unusable, minute, say
+from gateway.keysession import WELL, Group, Session, Unusable, say
 from gateway.recordtools import (
     answers,
     changing,
@@ -104,7 +104,13 @@ def _lines(session: Session, found: Overview) -> list[str]:
         lines.extend(debt_lines(session, found.debts))
     if found.last:
         rows = [
-            (minute(one.at), one.drn, money(session, one.amount_minor), tenths(one.units_tenths), one.receipt or "-")
+            (
+                session.minute(one.at),
+                one.drn,
+                money(session, one.amount_minor),
+                tenths(one.units_tenths),
+                one.receipt or "-",
+            )
             for one in found.last
         ]
         lines.extend(["", *table(("bought", "meter", "amount", "kWh", "receipt"), rows)])

@@ -18,6 +18,7 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 from config.load import SettingsFaults, load
 from config.settings import Settings
@@ -209,6 +210,7 @@ class Session:
         self.subject = ""
         """What a refusal would be about, in the audit log; empty: a key that was named, or the command."""
         self.settings = load(options.config, os.environ) if "config" in options else Settings()
+        self._zone = ZoneInfo(self.settings.utility.timezone)
         options.settings = self.settings  # so that `main` can tell which database does not answer
         self._people = [
             (login, self.secret(f"password of {login}: ", getattr(options, f"{which}_password")))
@@ -226,6 +228,14 @@ class Session:
         if twice and getpass.getpass(f"{asked.rstrip(': ')}, again: ") != typed:
             raise Unusable("typed differently the second time")
         return typed
+
+    def minute(self, moment: datetime) -> str:
+        """An instant as people are shown it: in the utility's time, with the zone's name."""
+        return f"{moment.astimezone(self._zone):%Y-%m-%d %H:%M %Z}"
+
+    def second(self, moment: datetime) -> str:
+        """The same to the second."""
+        return f"{moment.astimezone(self._zone):%Y-%m-%d %H:%M:%S %Z}"
 
     def key_store(self) -> KeyStore:
         """The key store of the settings, with whatever opens it."""
@@ -339,5 +349,5 @@ def listed(value: Any) -> list[str]:
 
 
 def minute(moment: datetime) -> str:
-    """An instant as people are shown it."""
+    """An instant of keys, modules and their files, which live by UTC."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"

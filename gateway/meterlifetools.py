@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from config.settings import UtilitySettings
-from gateway.keysession import WELL, Group, Session, Unusable, minute
+from gateway.keysession import WELL, Group, Session, Unusable
 from gateway.recordtools import (
     answers,
     changing,
@@ -120,7 +120,7 @@ def _history(session: Session) -> int:
         return service_points.history(connection, meter=meter.id)
 
     events = looking(session, read)
-    show(session, {"drn": drn, "history": events}, lambda: history_lines(events))
+    show(session, {"drn": drn, "history": events}, lambda: history_lines(session, events))
     return WELL
 
 
@@ -232,7 +232,7 @@ def _replace(session: Session) -> int:
             lines.append(f"meter {o.by} gets its key change with the next sales: {done.new.next_key}")
         if done.last:
             rows = [
-                (minute(one.at), money(session, one.amount_minor), tenths(one.units_tenths), one.receipt or "-")
+                (session.minute(one.at), money(session, one.amount_minor), tenths(one.units_tenths), one.receipt or "-")
                 for one in done.last
             ]
             lines += ["the last purchases for the old meter:", *table(("bought", "amount", "kWh", "receipt"), rows)]

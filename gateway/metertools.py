@@ -57,13 +57,11 @@ def _show(session: Session) -> int:
     if meter.replaced_by is not None:
         say(f"replaced by {meter.replaced_by}")
     at = issued_at(meter.last_tid, meter.base_date) if meter.last_tid is not None else None
-    last = f"{meter.last_tid}, {at:%Y-%m-%d %H:%M} UTC" if at is not None else "none yet"
+    last = f"{meter.last_tid}, {session.minute(at)}" if at is not None else "none yet"
     technology = {"01": "magnetic card", "02": "numeric"}.get(meter.token_technology, meter.token_technology)
     say(f"last TID {last}; tokens are {technology}")
     if meter.next_key is not None:
-        given = (
-            f"given out {meter.change_given_at:%Y-%m-%d %H:%M} UTC" if meter.change_given_at else "not given out yet"
-        )
+        given = f"given out {session.minute(meter.change_given_at)}" if meter.change_given_at else "not given out yet"
         say(f"to be changed to {meter.next_key}, {given}")
     return WELL
 

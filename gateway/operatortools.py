@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, minute, say
+from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
 from ledger import audit, operators
 from ledger.audit import Broken
 from ledger.operators import Operator
@@ -93,7 +93,7 @@ def _list_operators(session: Session) -> int:
         if one.is_disabled:
             parts.append("disabled")
         if one.locked_until is not None and now < one.locked_until:
-            parts.append(f"locked out until {minute(one.locked_until)}")
+            parts.append(f"locked out until {session.minute(one.locked_until)}")
         say("  ".join(parts))
     return WELL
 
@@ -135,7 +135,7 @@ def _show(session: Session) -> int:
     )
     for row in rows:
         why = f"  because: {row.reason}" if row.reason else ""
-        say(f"{row.seq}  {row.at:%Y-%m-%d %H:%M:%S} UTC  {row.who}  {row.deed}  {row.subject}  from {row.place}{why}")
+        say(f"{row.seq}  {session.second(row.at)}  {row.who}  {row.deed}  {row.subject}  from {row.place}{why}")
         for name, values in (("before", row.before), ("after", row.after)):
             if values != "null":
                 say(f"    {name}: {values}")

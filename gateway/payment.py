@@ -18,7 +18,7 @@ from uuid import UUID
 from channels.contract import Message, Reply
 from gateway.sale import receipt_of
 from gateway.vend import Done, Shop, owe
-from ledger import books, entries, tables
+from ledger import books, entries, selling, tables
 from ledger.accounts import id_of
 from ledger.correction_tables import account_payment
 from ledger.corrections import Addressee, PaymentRefused
@@ -38,7 +38,21 @@ class Paid:
     split: Mapping[str, Any]
     balance_minor: int
     again: bool = False
+    shift_id: UUID | None = None  # of the drawer that it lies in
     done: Done = field(default_factory=Done, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AtCounter:
+    """The station whose people took the money, and the minor units that came in cash, by card and by cheque.
+
+    `needs_shift`: the money is the utility's, so it lies in a drawer that somebody counts.
+    """
+
+    station: str
+    station_id: UUID
+    needs_shift: bool
+    tenders: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,8 @@ class PayAccount:
     """Take this much for a customer's account.
 
     `source`: the code of the account the money comes in by: a station's float or what it owes, or the office's cash.
-    `only_wallet`: nothing goes to debts and charges. Raises PaymentRefused, or Refusal STATION_CREDIT_SPENT.
+    `counter`: the station's, and how it was given. `only_wallet`: nothing goes to debts and charges. Raises
+    PaymentRefused, or Refusal STATION_CREDIT_SPENT and SHIFT_NEEDED.
     """
 
     shop: Shop
@@ -57,6 +72,7 @@ class PayAccount:
     reference: str
     who: str
     only_wallet: bool = False
+    counter: AtCounter | None = None
 
     @property
     def _key(self) -> str:
@@ -65,12 +81,16 @@ class PayAccount:
     @property
     def _fingerprint(self) -> bytes:
         content = f"{self.customer.id} {self.amount_minor} {self.only_wallet}"
+        if self.counter is not None and self.counter.tenders[0] != self.amount_minor:
+            content += f" {self.counter.tenders}"
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     def need(self, need: Need) -> None:
         need.requests.append(self._key)
         need.points.extend(self.customer.service_points)
         need.accounts.extend((self.customer.wallet_id, id_of(self.source)))
+        if self.counter is not None:
+            need.sellers.append((self.who, f"{self.shop.local(self.shop.world.now()).date()}"))
 
     def decide(self, unit: Unit) -> Paid:
         shop, customer = self.shop, self.customer
@@ -91,6 +111,13 @@ class PayAccount:
         if not self.only_wallet:
             left, debts = self._pay_debts(unit, now, new_id, points, left)
             left, fixed, vat = self._pay_fixed(unit, now, new_id, points, left)
+        if unit.balances[customer.wallet_id].closed_at is not None:
+            raise PaymentRefused(f"account {customer.account_no} is closed")
+        at, shift_id = self.counter, None
+        if at is not None:
+            shift_id = selling.take_payment(
+                unit, new_id, self.who, at.station, at.station_id, at.needs_shift, at.tenders
+            )
         limited = [customer.wallet_id, *([source] if source in unit.balances else [])]
         try:
             books.post(
@@ -112,7 +139,7 @@ class PayAccount:
         except books.Overdrawn as short:
             raise Refusal(Reason.STATION_CREDIT_SPENT, available_minor=max(0, short.available_minor)) from None
         split = {"debts_minor": debts, "fixed_minor": fixed, "fixed_vat_minor": vat, "wallet_minor": left}
-        return self._store(unit, now, new_id, source, split)
+        return replace(self._store(unit, now, new_id, source, split), shift_id=shift_id)
 
     def _store(self, unit: Unit, now: datetime, new_id: UUID, source: UUID, split: dict[str, Any]) -> Paid:
         shop, customer, done, receipt = self.shop, self.customer, Done(), receipt_of(new_id)

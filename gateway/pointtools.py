@@ -88,7 +88,7 @@ def _show(session: Session) -> int:
             f" {money(session, point.fixed_shortfall_minor)}; kept {money(session, point.carry_minor)}",
             f"free units {point.free_kwh_per_month or 'none'}, last given in {point.free_last_month or '-'}",
             "",
-            *history_lines(events),
+            *history_lines(session, events),
         ]
 
     show(session, {"site": site, "account_no": account_no, "history": events}, lines)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from gateway.keysession import Books, Session, Unusable, minute, say
+from gateway.keysession import Books, Session, Unusable, say
 from gateway.tokens import key_from, key_of, key_text
 from ledger.changes import Act
 from ledger.debts import Debt
@@ -159,11 +159,11 @@ def tenths(value: int | None) -> str:
     return "-" if value is None else plain(value, 1)
 
 
-def history_lines(events: Sequence[Event]) -> list[str]:
+def history_lines(session: Session, events: Sequence[Event]) -> list[str]:
     """A history as a table."""
     rows = [
         (
-            minute(e.at),
+            session.minute(e.at),
             e.deed,
             e.drn or "-",
             e.point or "-",

@@ -19,8 +19,9 @@ from gateway.undo import WITHDRAWN, brings_token
 from gateway.vend import Done, Life, Shop, Vending
 from ledger import correction_tables, selling, tables
 from ledger.batch import WITHDRAW_UNSEEN
+from ledger.counter import CHANNEL
 from ledger.reasons import Reason
-from ledger.unit import CorrectionState, Need, PurchaseRow, ReversalRow, StoredRequest, Unit
+from ledger.unit import CorrectionState, Need, OutboxRow, PurchaseRow, ReversalRow, StoredRequest, Unit
 
 
 class Answer(StrEnum):
@@ -144,7 +145,7 @@ class Reverse:
             vending.walk(life, Event.REVERSAL_ASKED)
             return Reversed(Answer.REFUSED, reason, row.id, done=done)
         for reply in unit.outbox.get(row.id, ()):
-            if reply.id in self.unsent and brings_token(reply):
+            if brings_token(reply) and (reply.id in self.unsent or _waits_at_a_counter(reply)):
                 unit.update(WITHDRAW_UNSEEN, (reply.id, reply.owner, "reversal", vending.now))
         vending.walk(life, Event.UNSEEN_REVERSED)
         selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
@@ -162,6 +163,9 @@ class Reverse:
             return Reason.REVERSAL_LATE
         if not selling.is_undoable(unit, row.id, row.channel):
             return Reason.REVERSAL_LATE
+        payer = unit.balances.get(row.payer_id) if row.payer_id is not None else None
+        if payer is not None and payer.closed_at is not None:
+            return Reason.REVERSAL_LATE  # the account that the money would go back to was closed since
         if settings.reversals == "refuse":
             return Reason.REVERSALS_NOT_TAKEN
         return None if self._is_unseen(unit, row) else Reason.TOKEN_DISCLOSED
@@ -179,7 +183,7 @@ class Reverse:
             # OWED alone says nothing: whoever holds its lease may have handed it over and not written that down yet.
             is_unsent = reply.id in self.unsent and reply.state == "OWED" and not reply.attempts and reply.owner == node
             is_vouched_for = self.asked.evidence is not Evidence.NONE and reply.channel == self.asked.channel
-            if not (is_unsent or is_vouched_for):
+            if not (is_unsent or is_vouched_for or _waits_at_a_counter(reply)):
                 return False
         return True
 
@@ -223,6 +227,11 @@ class Reverse:
         )
         unit.insert(correction_tables.reversal, tuple(getattr(row, name) for name in ReversalRow.__slots__))
         unit.put("answers", new_id, row)
+
+
+def _waits_at_a_counter(reply: OutboxRow) -> bool:
+    """Whether this answer was never printed: a terminal marks it in a transaction of its own before it prints."""
+    return reply.channel == CHANNEL and reply.state == "OWED" and not reply.attempts
 
 
 def stands(correction: CorrectionState) -> bool:

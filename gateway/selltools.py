@@ -176,15 +176,21 @@ def _sale(
     amount_minor = _minor("amount", amount, digits)
     if amount_minor <= 0:
         raise Unusable(f"amount: more than nothing expected, got {amount}")
+    given = tenders_of(tenders, amount_minor, digits)
+    return CounterSale(drn, amount_minor, max(1, session.options.nth), operator.login, station, 0, *given)
+
+
+def tenders_of(texts: list[str], amount_minor: int, digits: int) -> tuple[int, int, int]:
+    """What was given in cash, by card and by cheque, of HOW[:MONEY] texts; all in cash where there are none."""
     given = dict.fromkeys(_TENDERS, 0)
-    for text in tenders or ["cash"]:
+    for text in texts or ["cash"]:
         how, colon, part = text.partition(":")
-        if how not in given or (not colon and len(tenders) > 1):
+        if how not in given or (not colon and len(texts) > 1):
             raise Unusable(f"tender: cash, card or cheque expected, with :MONEY if there are several, got {text!r}")
         given[how] += _minor("tender", part, digits) if colon else amount_minor
     if sum(given.values()) != amount_minor or min(given.values()) < 0:
         raise Unusable("tender: parts that sum to the amount expected")
-    return CounterSale(drn, amount_minor, max(1, session.options.nth), operator.login, station, 0, *given.values())
+    return given["cash"], given["card"], given["cheque"]
 
 
 def _minor(name: str, text: str, digits: int) -> int:

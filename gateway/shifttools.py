@@ -118,11 +118,13 @@ def _show(session: Session) -> int:
         return found, await books.read(lambda connection: shifts.pieces_of(connection, found.id)), hidden
 
     found, pieces, hidden = session.in_books(work)
-    say(f"shift {found.code} at {found.station}, {found.login}: {found.state}, {found.sold_count} sales")
+    say(f"shift {found.code} at {found.station}, {found.login}: {found.state}, {_counted(found)}")
     say(f"float {shown(session, found.float_minor)}")
     if not hidden:
         for name in shifts.TENDERS:
             say(f"sold for {name} {shown(session, getattr(found, f'sold_{name}_minor'))}")
+        for name in shifts.TENDERS if found.paid_count else ():
+            say(f"paid without energy in {name} {shown(session, getattr(found, f'paid_{name}_minor'))}")
     for denomination, number in pieces:
         say(f"counted {number} of {shown(session, denomination)}")
     if not hidden:
@@ -143,8 +145,12 @@ def _list(session: Session) -> int:
 
     for one in session.in_books(work):
         banked = "banked" if one.batch_id else ""
-        say(f"{one.code}  {one.state}  {one.opened_at:%Y-%m-%d %H:%M} UTC  {one.sold_count} sales  {banked}".rstrip())
+        say(f"{one.code}  {one.state}  {session.minute(one.opened_at)}  {_counted(one)}  {banked}".rstrip())
     return WELL
+
+
+def _counted(found: ShiftRow) -> str:
+    return f"{found.sold_count} sales" + (f", {found.paid_count} payments" if found.paid_count else "")
 
 
 def _say_differences(session: Session, found: ShiftRow) -> None:
@@ -152,4 +158,4 @@ def _say_differences(session: Session, found: ShiftRow) -> None:
         if amount_minor:
             say(f"{name}: {'over' if amount_minor > 0 else 'short'} by {shown(session, abs(amount_minor))}")
     if found.state != shifts.OPEN and not any(found.differences_minor().values()):
-        say("the count agrees with the sales")
+        say(f"the count agrees with the sales{' and payments' if found.paid_count else ''}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from gateway.keysession import WELL, Books, Group, Session, Unusable, minute, say
+from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.world import RealWorld, World
 from ledger import links, sms
 from ledger.links import LinkState, Slot, Wish
@@ -51,11 +51,11 @@ def _links(session: Session) -> int:
         said = ""
         if state is not None:
             why = f" because: {state.reason}" if state.reason else ""
-            said = f", set by {state.set_by} {minute(state.set_at)}{why}"
+            said = f", set by {state.set_by} {session.minute(state.set_at)}{why}"
         say(f"{name}  {wish}  {place}{said}")
         for slot in slots:
             if slot.link == name:
-                who = f"held by {slot.node} until {slot.lease_until:%H:%M:%S} UTC" if slot.is_held else "free"
+                who = f"held by {slot.node} until {session.second(slot.lease_until)}" if slot.is_held else "free"
                 say(f"    bind {slot.slot}: {who}, changed hands {slot.fence} times")
     return WELL
 
@@ -84,7 +84,7 @@ def _dead(session: Session) -> int:
     at_most = min(max(session.options.last, 1), 10_000)
     letters = session.in_books(lambda books: books.read(lambda connection: sms.dead(connection, at_most=at_most)))
     for letter in letters:
-        say(_line(letter))
+        say(_line(session, letter))
     if not letters:
         say("no reply was given up")
     return WELL
@@ -115,9 +115,9 @@ def _show(session: Session) -> int:
     except NoLetter as error:
         raise Unusable(str(error)) from None
     for letter in letters:
-        say(_line(letter))
+        say(_line(session, letter))
         for row in letter.sent:
-            came = f"{row.state} {minute(row.state_at)}" if row.state and row.state_at else "no receipt yet"
+            came = f"{row.state} {session.minute(row.state_at)}" if row.state and row.state_at else "no receipt yet"
             why = f", error {row.error}" if row.error else ""
             say(f"    part {row.part} of {row.parts} by {row.link}, message id {row.message_id}: {came}{why}")
         if letter.delivery:
@@ -125,8 +125,8 @@ def _show(session: Session) -> int:
     return WELL
 
 
-def _line(letter: Letter) -> str:
-    ended = f" {minute(letter.ended_at)}" if letter.ended_at is not None else ""
+def _line(session: Session, letter: Letter) -> str:
+    ended = f" {session.minute(letter.ended_at)}" if letter.ended_at is not None else ""
     detail = f"  {letter.detail}" if letter.detail else ""
     return (
         f"{letter.id}  {letter.message}  by {letter.channel} {letter.peer} to {_hidden(letter.recipient)}  "

@@ -317,7 +317,8 @@ def _statement(session: Session) -> int:
         require_reader(books, code)
         station = await books.read(lambda connection: stations.known(connection, code))
         running = await books.read(lambda connection: stations.balance_before(connection, station, days[0]))
-        say(f"station {code}, {station.name}: {days[0]} to {days[1]}")
+        zone = session.settings.utility.timezone
+        say(f"station {code}, {station.name}: {days[0]} to {days[1]}, times of {zone}")
         say(_row(session, "", "", "brought forward", 0, running))
         into = out = 0
         after: UUID | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, listed, minute, say
+from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, listed, say
 from gateway.meterdesk import with_store
 from gateway.preview import BANDS_KWH, Preview, Totals, alone, preview
 from gateway.pricetools import document_in
@@ -235,7 +235,7 @@ def _list(session: Session) -> int:
             if who:
                 parts.append(f"{deed}{who}")
             if at is not None:
-                parts.append(minute(at))
+                parts.append(session.minute(at))
         say("  ".join(parts))
     return WELL
 

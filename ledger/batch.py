@@ -111,7 +111,7 @@ READ_PHONES = Read(
 )
 READ_BALANCES = Read(
     {"b": tables.limited_balance},
-    "b.account_id b.posted_minor b.pending_minor b.floor_minor",
+    "b.account_id b.posted_minor b.pending_minor b.floor_minor b.closed_at",
     "FROM limited_balance b WHERE b.account_id {in0:uuid}",
 )
 READ_PURCHASE_POINTS = Read({"p": tables.purchase}, "p.service_point_id", "FROM purchase p WHERE p.id {in0:uuid}")
@@ -208,6 +208,7 @@ INSERTS = {
         correction_tables.correction_state,
         correction_tables.account_payment,
         counter.COUNTER_SALE,
+        counter.COUNTER_PAYMENT,
         sms_tables.sms_sent,
     )
 }
@@ -241,7 +242,8 @@ COUNT_KEY = Update(
     "(token_limit IS NULL OR vending_key.tokens_made + {tokens_made} <= token_limit) "
     "AND (units_limit_tenths IS NULL OR vending_key.units_made_tenths + {units_made_tenths} <= units_limit_tenths)",
 )
-# A balance may always rise; it may fall only as far as its floor, whatever has happened since it was read.
+# A balance may always rise, but in a closed account; it may fall only as far as its floor, whatever has happened
+# since it was read.
 UPDATE_BALANCE = Update(
     tables.limited_balance,
     "account_id",
@@ -249,7 +251,7 @@ UPDATE_BALANCE = Update(
     "posted_minor = limited_balance.posted_minor + {posted_minor}, "
     "pending_minor = limited_balance.pending_minor + {pending_minor}",
     "(limited_balance.posted_minor + {posted_minor} - limited_balance.pending_minor - {pending_minor} >= floor_minor "
-    "OR {posted_minor} - {pending_minor} >= 0)",
+    "OR {posted_minor} - {pending_minor} >= 0) AND (closed_at IS NULL OR {posted_minor} <= 0)",
 )
 _SET_PURCHASE = "state owed reason payer_id station_id tariff_code tariff_version units_tenths sale receipt"
 UPDATE_PURCHASE = Update(
@@ -452,8 +454,8 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         ]
     )
     if accounts:
-        for account, posted, pending, floor in (yield READ_BALANCES, [accounts]):
-            unit.balances[account] = Balance(posted, pending, floor)
+        for account, *balance in (yield READ_BALANCES, [accounts]):
+            unit.balances[account] = Balance(*balance)
         unit.balances_read = dict(unit.balances)
     return unit
 

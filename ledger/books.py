@@ -27,6 +27,14 @@ class Overdrawn(Exception):
         self.available_minor = available_minor
 
 
+class AccountClosed(Exception):
+    """Money was to go into a limited account that is closed; nothing was moved."""
+
+    def __init__(self, account: UUID) -> None:
+        super().__init__("the account is closed")
+        self.account = account
+
+
 class AlreadyReversed(Exception):
     """The transaction has been reversed before; `by` is the one that did it."""
 
@@ -56,11 +64,14 @@ def post(
 ) -> None:
     """Record one balanced transaction. `limited` names its accounts that have a floor; all of them were read.
 
-    Raises Overdrawn before anything is written.
+    Raises Overdrawn and AccountClosed before anything is written.
     """
     legs = balanced(postings)
     for account in limited:
-        require(unit, account, -sum(amount for of, amount in legs if of == account))
+        change = sum(amount for of, amount in legs if of == account)
+        require(unit, account, -change)
+        if change > 0 and unit.balances[account].closed_at is not None:
+            raise AccountClosed(account)
     unit.insert(tables.txn, (txn_id, kind, purchase_id, reverses, business_date, recorded_at))
     for leg, (account, amount) in enumerate(legs):
         unit.insert(tables.posting, (txn_id, leg, account, amount))
@@ -79,7 +90,8 @@ def record(
 ) -> None:
     """Record one balanced transaction outside of a batch, with whatever else this SQL transaction does.
 
-    Locks the balances of its limited accounts, so take the locks of meters and service points before. Raises Overdrawn.
+    Locks the balances of its limited accounts, so take the locks of meters and service points before. Raises Overdrawn
+    and AccountClosed.
     """
     legs = balanced(postings)
     b = tables.limited_balance.c
@@ -102,7 +114,11 @@ def record(
         change = tables.limited_balance.update().where(b.account_id == account)
         if amount < 0:
             change = change.where(b.posted_minor + amount - b.pending_minor >= b.floor_minor)
+        else:
+            change = change.where(b.closed_at.is_(None))
         if connection.execute(change.values(posted_minor=b.posted_minor + amount)).rowcount != 1:
+            if amount >= 0:
+                raise AccountClosed(account)
             available = b.posted_minor - b.pending_minor - b.floor_minor
             left = connection.execute(sa.select(available).where(b.account_id == account)).scalar_one()
             raise Overdrawn(account, int(left))
@@ -140,7 +156,7 @@ def reverse(
 ) -> None:
     """Undo a transaction by a new one that names it. Its postings were read (`Need.transactions`).
 
-    Raises AlreadyReversed, or Overdrawn if a limited account no longer has what it was given.
+    Raises AlreadyReversed, Overdrawn if a limited account no longer has what it was given, or AccountClosed.
     """
     by = unit.reversals.get(original)
     if by is not None:

@@ -20,6 +20,7 @@ from ledger import audit, operators, tables
 from ledger.audit import Origin
 from ledger.correction_tables import correction, correction_state
 from ledger.operators import Role
+from ledger.record_tables import site_event
 from ledger.records import SYSTEM_ACCOUNTS, ensure_accounts
 
 ASKERS: Final = (Role.VENDOR, Role.SUPERVISOR, Role.SUPPORT, Role.FINANCE, Role.ENGINEER)
@@ -220,8 +221,12 @@ def _check(connection: sa.Connection, wish: Wish, sale: Original) -> None:
         raise CorrectionRefused(f"no meter {wish.drn}")
     if target.status != "INSTALLED" or target.service_point_id is None:
         raise CorrectionRefused(f"meter {wish.drn} is {target.status}: it can take no token")
-    if wish.kind is Kind.WRONG_METER and target.service_point_id == sale.service_point_id:
-        raise CorrectionRefused(f"meter {wish.drn} is on the service point that the sale was for")
+    if wish.kind is Kind.WRONG_METER:
+        if target.service_point_id == sale.service_point_id:
+            raise CorrectionRefused(f"meter {wish.drn} is on the service point that the sale was for")
+        if wish.details["wrong"] != "loss":
+            owner = owner_then(connection, sale.id)
+            require_there(owner, owner.is_there)
     if wish.kind is Kind.REFUND_TOKEN and wish.drn != own.drn:
         raise CorrectionRefused(f"units are given to the meter of the sale, {own.drn}, and no other")
     if wish.kind is Kind.FAULTY_METER:
@@ -229,6 +234,46 @@ def _check(connection: sa.Connection, wish: Wish, sale: Original) -> None:
             raise CorrectionRefused(f"meter {own.drn} of the sale is {own.status}: a replaced one expected")
         if target.service_point_id != sale.service_point_id:
             raise CorrectionRefused(f"meter {wish.drn} is not in the place of {own.drn}: another service point")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a service point was when a sale was made: what the sale brought and cost is theirs."""
+
+    customer_id: UUID
+    account_no: str
+    wallet_id: UUID
+    is_there: bool  # still, now
+
+
+def owner_then(connection: sa.Connection, purchase_id: UUID) -> Owner:
+    """The customer whose service point it was when this sale was made, by the history of its transfers."""
+    p, s, c, e = tables.purchase.c, tables.service_point.c, tables.customer.c, site_event.c
+    sale = connection.execute(
+        sa.select(p.service_point_id, p.accepted_at, s.customer_id)
+        .join_from(tables.purchase, tables.service_point, s.id == p.service_point_id)
+        .where(p.id == purchase_id)
+    ).one()
+    moved_out = connection.execute(
+        sa.select(e.before)
+        .where(e.service_point_id == sale.service_point_id, e.deed == "TRANSFER", e.at >= sale.accepted_at)
+        .order_by(e.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    wanted = sa.select(c.id, c.account_no, c.wallet_id)
+    row = connection.execute(
+        wanted.where(c.id == sale.customer_id if moved_out is None else c.account_no == moved_out)
+    ).one()
+    return Owner(row.id, row.account_no, row.wallet_id, row.id == sale.customer_id)
+
+
+def require_there(owner: Owner, is_there: bool) -> None:
+    """Refuse that somebody else bears what the customer of a sale got."""
+    if not is_there:
+        raise CorrectionRefused(
+            f"account {owner.account_no} has left the service point since this sale: whoever is there now owes nothing"
+            " of it, so ask with --wrong loss"
+        )
 
 
 def refuse(connection: sa.Connection, code: str, origin: Origin) -> Case:

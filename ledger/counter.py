@@ -18,10 +18,14 @@ CHANNEL: Final = "counter"
 """The channel of purchases that an operator makes at a terminal of a station."""
 
 COUNTER_SALE: Final = stations_tables.counter_sale
+COUNTER_PAYMENT: Final = stations_tables.counter_payment
 
 _SALE = " ".join(f"c.{column.name}" for column in stations_tables.counter_sale.columns)
-_SHIFT = "id login station_id sold_count sold_minor sold_cash_minor sold_card_minor sold_cheque_minor"
-_TOTALS = "sold_count sold_minor sold_cash_minor sold_card_minor sold_cheque_minor"
+_TOTALS = (
+    "sold_count sold_minor sold_cash_minor sold_card_minor sold_cheque_minor"
+    " paid_count paid_cash_minor paid_card_minor paid_cheque_minor"
+)
+_SHIFT = f"id login station_id {_TOTALS}"
 
 READ_COUNTER_SALES = Read(
     {"c": stations_tables.counter_sale}, _SALE, "FROM counter_sale c WHERE c.purchase_id {in0:uuid}"

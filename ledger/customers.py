@@ -195,6 +195,8 @@ def close(connection: sa.Connection, act: Act, account_no: str, *, minor_digits:
     if left:
         raise ChangeRefused(Fault.NOT_SETTLED, f"account {account_no} is not settled: {'; '.join(left)}")
     connection.execute(tables.customer.update().where(tables.customer.c.id == customer.id).values(status=CLOSED))
+    wallet = tables.limited_balance.update().where(b.account_id == customer.wallet_id)
+    connection.execute(wallet.values(closed_at=act.origin.at))
     # Undoing a sale now would bring debts and counters back to an account that nobody settles any more.
     connection.execute(tables.service_point.update().where(s.id.in_(ids)).values(last_sale=None))
     changes.note(

@@ -75,10 +75,3 @@ def customers(connection: sa.Connection, rows: Sequence[Mapping[str, Any]], curr
     ensure_accounts(connection, [f"wallet:{row['account_no']}" for row in rows], currency)
     ready = [{**row, "wallet_id": id_of(f"wallet:{row['account_no']}")} for row in rows]
     return insert_new(connection, tables.customer, ready, key="account_no")
-
-
-def station_account(connection: sa.Connection, code: str) -> str | None:
-    """The code of the account from which the station with this code sells."""
-    n, a = tables.station.c, tables.account.c
-    query = sa.select(a.code).join_from(tables.station, tables.account, a.id == n.account_id).where(n.code == code)
-    return connection.execute(query).scalar_one_or_none()

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger import commissions
-from ledger.counter import CHANNEL, COUNTER_SALE
+from ledger.counter import CHANNEL, COUNTER_PAYMENT, COUNTER_SALE
 from ledger.reasons import Reason, Refusal
 from ledger.unit import CounterSale, Meter, Phone, SellerDay, Unit
 
@@ -53,6 +53,42 @@ def enter(
     sale = CounterSale(purchase_id, login, station, shift.id if shift else None, seq, day, *tenders)
     unit.put("counter_sales", purchase_id, sale)
     unit.insert(COUNTER_SALE, tuple(getattr(sale, name) for name in CounterSale.__slots__))
+
+
+def take_payment(
+    unit: Unit,
+    payment_id: UUID,
+    login: str,
+    station: str,
+    station_id: UUID,
+    needs_shift: bool,
+    tenders: tuple[int, ...],
+) -> UUID | None:
+    """Count a payment without energy for the open shift that its cashier has at this station; the shift's id.
+
+    Refuses SHIFT_NEEDED without one, where `needs_shift`: what lies in a drawer is somebody's to count.
+    """
+    shift = unit.shifts.get(login)
+    if shift is not None and shift.station_id != station_id:
+        shift = None
+    if shift is None and needs_shift:
+        raise Refusal(Reason.SHIFT_NEEDED, operator=login)
+    unit.insert(COUNTER_PAYMENT, (payment_id, login, station, shift.id if shift else None, *tenders))
+    if shift is None:
+        return None
+    cash, card, cheque = tenders
+    unit.put(
+        "shifts",
+        login,
+        replace(
+            shift,
+            paid_count=shift.paid_count + 1,
+            paid_cash_minor=shift.paid_cash_minor + cash,
+            paid_card_minor=shift.paid_card_minor + card,
+            paid_cheque_minor=shift.paid_cheque_minor + cheque,
+        ),
+    )
+    return shift.id
 
 
 def require_seller(unit: Unit, purchase_id: UUID, channel: str, amount_minor: int) -> None:

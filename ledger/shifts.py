@@ -1,10 +1,10 @@
 """Operators' shifts: opened with a float of cash, counted at the end, acknowledged by a supervisor.
 
 Functions of the SQL transaction they are handed; they never commit. What a shift has sold is counted by its sales
-themselves (`ledger/selling.py`). A difference is explained by whoever counted, or after a blind count by whoever
-acknowledges; it is posted when it is acknowledged, by a second person, so that nobody writes off a shortage of their
-own. Only the money of a station on credit is the utility's: an agent who sells from a float has paid already, and a
-difference is between the agent and the drawer.
+themselves (`ledger/selling.py`), and so are the payments without energy that it took. A difference is explained by
+whoever counted, or after a blind count by whoever acknowledges; it is posted when it is acknowledged, by a second
+person, so that nobody writes off a shortage of their own. Only the money of a station on credit is the utility's: an
+agent who sells from a float has paid already, and a difference is between the agent and the drawer.
 """
 
 from __future__ import annotations
@@ -57,16 +57,24 @@ class ShiftRow:
     counted_card_minor: int | None
     counted_cheque_minor: int | None
     explanation: str | None
+    paid_count: int
+    paid_cash_minor: int
+    paid_card_minor: int
+    paid_cheque_minor: int
     acknowledged_by: str | None
     txn_id: UUID | None
     batch_id: UUID | None
     is_blind: bool
 
+    def expected_minor(self, tender: str) -> int:
+        """What sales, and payments without energy, have brought into the drawer by this tender."""
+        return int(getattr(self, f"sold_{tender}_minor") + getattr(self, f"paid_{tender}_minor"))
+
     def differences_minor(self) -> dict[str, int]:
-        """Counted less sold, by tender; empty while the shift is open."""
+        """Counted less expected, by tender; empty while the shift is open."""
         if self.state == OPEN:
             return {}
-        return {name: getattr(self, f"counted_{name}_minor") - getattr(self, f"sold_{name}_minor") for name in TENDERS}
+        return {name: getattr(self, f"counted_{name}_minor") - self.expected_minor(name) for name in TENDERS}
 
     @property
     def difference_minor(self) -> int:
@@ -120,7 +128,8 @@ def open_shift(
         "float_minor": float_minor,
         "sold_count": 0,
         "sold_minor": 0,
-        **{f"sold_{name}_minor": 0 for name in TENDERS},
+        "paid_count": 0,
+        **{f"{what}_{name}_minor": 0 for what in ("sold", "paid") for name in TENDERS},
     }
     connection.execute(sa.insert(shift), row)
     after = {"station": station.code, "float_minor": float_minor}
@@ -156,7 +165,7 @@ def close_shift(
         raise StationRefused(StationFault.STATE, f"shift {wanted}: {waiting} of its sales wait for their tokens still")
     _check_count(count, found)
     counted = {"cash": count.cash_minor - found.float_minor, "card": count.card_minor, "cheque": count.cheque_minor}
-    differ = {name: counted[name] - getattr(found, f"sold_{name}_minor") for name in TENDERS}
+    differ = {name: counted[name] - found.expected_minor(name) for name in TENDERS}
     words = " ".join(explanation.split())
     if any(differ.values()) and not words and not found.is_blind:
         said = ", ".join(f"{name} {amount:+d}" for name, amount in differ.items() if amount)
@@ -177,7 +186,7 @@ def close_shift(
     ]
     if rows:
         connection.execute(sa.insert(shift_count), rows)
-    before = {name: getattr(found, f"sold_{name}_minor") for name in TENDERS}
+    before = {name: found.expected_minor(name) for name in TENDERS}
     audit.note(
         connection, origin, "shifts.closed", f"shift {wanted}", before, {**counted, "explanation": words or None}
     )
@@ -281,5 +290,5 @@ def _check_count(count: Count, found: ShiftRow) -> None:
     totals: Sequence[int] = (count.card_minor, count.cheque_minor, *count.pieces.values())
     if any(not 0 <= amount <= AMOUNT_MAX_MINOR for amount in totals) or any(each <= 0 for each in count.pieces):
         raise StationRefused(StationFault.FORM, "count: amounts that are not negative expected")
-    if not count.pieces and (found.float_minor or found.sold_cash_minor):
+    if not count.pieces and (found.float_minor or found.expected_minor("cash")):
         raise StationRefused(StationFault.FORM, "count: the cash by denomination expected, as 1000=5; 0 of one if none")

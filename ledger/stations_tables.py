@@ -48,6 +48,10 @@ shift = table(
     int_("sold_cash_minor"),
     int_("sold_card_minor"),
     int_("sold_cheque_minor"),
+    int_("paid_count", server_default="0"),  # counted by payments without energy, from here to paid_cheque_minor
+    int_("paid_cash_minor", server_default="0"),
+    int_("paid_card_minor", server_default="0"),
+    int_("paid_cheque_minor", server_default="0"),
     at_("closed_at", nullable=True),
     int_("counted_cash_minor", nullable=True),  # without the float
     int_("counted_card_minor", nullable=True),
@@ -92,6 +96,20 @@ counter_sale = table(
     int_("cheque_minor"),
     sa.Index("ix_counter_sale_shift_id", "shift_id", "seq"),
     sa.Index("ix_counter_sale_login", "login", "seq"),
+    slim=True,
+)
+
+# One row for each payment without energy that was taken at a counter: whose it is, and in which drawer it lies.
+counter_payment = table(
+    "counter_payment",
+    id_("payment_id", primary_key=True),
+    text_("login"),
+    text_("station"),  # code
+    id_("shift_id", nullable=True),
+    int_("cash_minor"),
+    int_("card_minor"),
+    int_("cheque_minor"),
+    sa.Index("ix_counter_payment_shift_id", "shift_id"),
     slim=True,
 )
 

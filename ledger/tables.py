@@ -173,6 +173,7 @@ limited_balance = table(
     int_("posted_minor"),  # sum of the account's postings, credits positive
     int_("pending_minor"),  # held by reservations
     int_("floor_minor"),  # the least that posted - pending may become
+    at_("closed_at", nullable=True),  # from then on it takes nothing more
     sa.CheckConstraint("posted_minor - pending_minor >= floor_minor", name="floor"),
     slim=True,
 )

@@ -150,6 +150,18 @@ _INVARIANTS: dict[str, str] = {
         SELECT login, day FROM (SELECT login, day, sold_count AS n, sold_minor AS sold FROM seller_day UNION ALL
         SELECT c.login, c.day, -1, -c.cash_minor - c.card_minor - c.cheque_minor FROM counter_sale c
         WHERE {_COUNTED}) x GROUP BY login, day HAVING sum(n) <> 0 OR sum(sold) <> 0""",
+    "a shift's payments are not those it took": """
+        SELECT id FROM (SELECT id, paid_count AS n, paid_cash_minor AS cash, paid_card_minor AS card,
+        paid_cheque_minor AS cheque FROM shift UNION ALL SELECT c.shift_id, -1, -c.cash_minor, -c.card_minor,
+        -c.cheque_minor FROM counter_payment c WHERE c.shift_id IS NOT NULL) x GROUP BY id
+        HAVING sum(n) <> 0 OR sum(cash) <> 0 OR sum(card) <> 0 OR sum(cheque) <> 0""",
+    "a payment's tenders are not its amount, or it did not come in by its station": """
+        SELECT c.payment_id FROM counter_payment c LEFT JOIN account_payment a ON a.id = c.payment_id
+        LEFT JOIN station s ON s.code = c.station AND s.account_id = a.source_id
+        WHERE s.id IS NULL OR a.amount_minor <> c.cash_minor + c.card_minor + c.cheque_minor""",
+    "a closed account has money or waits for some": """
+        SELECT account_id FROM limited_balance WHERE closed_at IS NOT NULL
+        AND (posted_minor <> 0 OR pending_minor <> 0)""",
     "a counter sale's tenders are not its amount": """
         SELECT c.purchase_id FROM counter_sale c LEFT JOIN purchase p ON p.id = c.purchase_id
         WHERE coalesce(p.amount_minor, 0) <> c.cash_minor + c.card_minor + c.cheque_minor""",
@@ -167,7 +179,8 @@ _INVARIANTS: dict[str, str] = {
         SELECT h.id FROM shift h JOIN station s ON s.id = h.station_id
         LEFT JOIN posting p ON p.txn_id = h.txn_id AND p.account_id = s.account_id
         WHERE coalesce(p.amount_minor, 0) <> CASE WHEN h.state = 'ACKNOWLEDGED' AND s.funding = 'CREDIT'
-        THEN h.sold_minor - h.counted_cash_minor - h.counted_card_minor - h.counted_cheque_minor ELSE 0 END""",
+        THEN h.sold_minor + h.paid_cash_minor + h.paid_card_minor + h.paid_cheque_minor
+        - h.counted_cash_minor - h.counted_card_minor - h.counted_cheque_minor ELSE 0 END""",
     "a shift's counted cash is not what was counted of each denomination": """
         SELECT id FROM (SELECT id, counted_cash_minor + float_minor AS cash FROM shift WHERE state <> 'OPEN' UNION ALL
         SELECT shift_id, -denomination_minor * pieces FROM shift_count) x GROUP BY id HAVING sum(cash) <> 0""",

@@ -85,7 +85,7 @@ class Seller:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """An operator's open shift, with what its sales have come to so far, by tender."""
+    """An operator's open shift, with what its sales, and payments without energy, have come to so far, by tender."""
 
     id: UUID
     login: str
@@ -95,6 +95,10 @@ class Shift:
     sold_cash_minor: int
     sold_card_minor: int
     sold_cheque_minor: int
+    paid_count: int
+    paid_cash_minor: int
+    paid_card_minor: int
+    paid_cheque_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +189,12 @@ class DebtRow:
 
 @dataclass(slots=True)
 class Balance:
-    """A limited account: credits positive; posted - pending may not fall below the floor."""
+    """A limited account: credits positive; posted - pending may not fall below the floor. Closed, it takes nothing."""
 
     posted_minor: int
     pending_minor: int
     floor_minor: int
+    closed_at: datetime | None = None
 
     @property
     def available_minor(self) -> int:
@@ -464,7 +469,12 @@ class Unit:
         self.put(
             "balances",
             account,
-            Balance(balance.posted_minor + posted_minor, balance.pending_minor + pending_minor, balance.floor_minor),
+            Balance(
+                balance.posted_minor + posted_minor,
+                balance.pending_minor + pending_minor,
+                balance.floor_minor,
+                balance.closed_at,
+            ),
         )
 
     # --- failing ---

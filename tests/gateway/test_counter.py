@@ -137,16 +137,6 @@ def test_a_drawer_that_was_counted_gives_nothing_back(lone: Terminal) -> None:
     lone.check()
 
 
-def test_a_payment_without_energy_does_not_come_into_a_drawer_that_counts_sales(lone: Terminal) -> None:
-    pay = "account pay A100003 100 --reference S-1 --station ST001 --as op.ann"
-    lone.well("shifts open --as op.ann")
-    lone.no(pay, "counts sales only")
-    lone.well("shifts close --as op.ann")
-    lone.well(pay)
-    assert lone.balance("owed:ST001") == -10_000
-    lone.check()
-
-
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

@@ -80,25 +80,25 @@ async def _reverse(counter: Counter, original: str, unsent: frozenset[UUID] = fr
 VOUCHED: dict[str, Any] = {"evidence": Evidence.NOT_SHOWN}
 
 
-async def _everything(counter: Counter) -> dict[str, list[Any]]:
+def money_and_counters(connection: sa.Connection) -> dict[str, list[Any]]:
     """All that money and counters are, except the transactions themselves."""
+    meter, key = tables.meter, ("next_key", "change_given_at")
+    found: dict[str, list[Any]] = {
+        table.name: [tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key))]
+        for table in (tables.service_point, tables.debt, tables.limited_balance)
+    }
+    found["meter"] = [tuple(row) for row in connection.execute(sa.select(*(meter.c[n] for n in key), meter.c.id))]
+    found["meter"].sort(key=str)
+    found["balances"] = [
+        (line.code, line.debit_minor, line.credit_minor)
+        for line in trial_balance(connection)
+        if line.debit_minor or line.credit_minor
+    ]
+    return found
 
-    def read(connection: sa.Connection) -> dict[str, list[Any]]:
-        meter, key = tables.meter, ("next_key", "change_given_at")
-        found: dict[str, list[Any]] = {
-            table.name: [tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key))]
-            for table in (tables.service_point, tables.debt, tables.limited_balance)
-        }
-        found["meter"] = [tuple(row) for row in connection.execute(sa.select(*(meter.c[n] for n in key), meter.c.id))]
-        found["meter"].sort(key=str)
-        found["balances"] = [
-            (line.code, line.debit_minor, line.credit_minor)
-            for line in trial_balance(connection)
-            if line.debit_minor or line.credit_minor
-        ]
-        return found
 
-    return await counter.store.read(read)
+async def _everything(counter: Counter) -> dict[str, list[Any]]:
+    return await counter.store.read(money_and_counters)
 
 
 async def _state(counter: Counter, done: Done) -> str:
