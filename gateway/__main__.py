@@ -41,7 +41,7 @@ from gateway import (
 )
 from gateway.bulk.run import Report
 from gateway.intake import IntakeFaults, load_folder
-from gateway.keysession import place
+from gateway.keysession import OutputClosed, place
 from gateway.metrics import Metrics
 from gateway.world import RealWorld
 from ledger import trouble
@@ -54,6 +54,7 @@ from sts.errors import StsError
 FAILED = 1  # a fault of the program itself
 FAULTY = 2  # settings or input that cannot be used; nothing was started
 AWAY = 3  # the database does not answer; the same again later may work
+UNREAD = 141  # standard output was closed: what a shell says of a program that SIGPIPE ended
 
 
 class Unusable(Exception):
@@ -65,11 +66,32 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logs.set_up(LogSettings(level="WARNING", format="text"))  # until the command has read its own
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except OutputClosed:
+        return _unread()
     except Exception as error:  # whatever ends a command becomes an exit code, and words that show no secret
-        return _ended(options, error)
+        return _unread() if _is_unread(error) else _ended(options, error)
+
+
+def _is_unread(error: Exception) -> bool:
+    """Whether it was standard output that broke, and no connection: then what is left of it cannot go out either."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _unread() -> int:
+    """End without a word; the interpreter must not try to write what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
 
 
 def _ended(options: argparse.Namespace, error: Exception) -> int:

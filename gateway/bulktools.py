@@ -17,7 +17,7 @@ from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
 from gateway.bulk.run import Import, Report, Source
 from gateway.intake import faults_told, occasion_of, terms_of
-from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
+from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, OutputClosed, Session, Unusable, say
 from gateway.world import RealWorld, World
 from ledger import audit, records
 from ledger.audit import Origin
@@ -191,8 +191,8 @@ def _export(session: Session) -> int:
         out = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
         try:
             return int(await books.read(to(out)))
-        except BrokenPipeError:  # whoever reads has enough, as `head` has
-            return -1
+        except BrokenPipeError:
+            raise OutputClosed from None
         finally:
             try:
                 out.detach()
@@ -200,8 +200,5 @@ def _export(session: Session) -> int:
                 pass  # said already
 
     count = session.in_books(work)
-    if count < 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-        return NO
     sys.stderr.write(f"{count} {form.name}\n")
     return WELL

@@ -51,7 +51,7 @@ async def check(settings: Settings) -> list[Finding]:
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
     if not settings.smpp:
-        parts.append(("links", _no_links))
+        parts.append(("links", lambda: _no_links(settings)))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
 
 
@@ -204,5 +204,8 @@ async def _http(settings: Settings) -> str:
     return f"{http.host}:{http.port} is free"
 
 
-async def _no_links() -> str:
-    raise ValueError("no [[smpp]] link: nobody can buy")
+async def _no_links(settings: Settings) -> str:
+    """Without links the texts of phones come nowhere; counters sell all the same, and so do menus over HTTP."""
+    ways = ["counters (`prepaid sell`)"]
+    ways += [f"USSD {way.name}" for way in settings.ussd if way.kind != "smpp"]
+    return f"no [[smpp]] link: nobody can buy by SMS; what sells: {', '.join(ways)}"

@@ -143,9 +143,16 @@ def _answering(name: str, work: Command, world: World) -> Callable[[argparse.Nam
     return run
 
 
+class OutputClosed(Exception):
+    """Whoever read standard output reads no more, as `head` does. No OSError: it is nothing of the database's."""
+
+
 def say(text: str) -> None:
-    """Answer on standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Answer on standard output. Raises OutputClosed."""
+    try:
+        sys.stdout.write(f"{text}\n")
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 # --- a session: settings, secrets, people, books ----------------------------------------------------------------------

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
 from gateway import cases
-from gateway.keysession import UNUSABLE, WELL, Unusable, bytes_of
+from gateway.keysession import UNUSABLE, WELL, OutputClosed, Unusable, bytes_of
 from ledger.tariffs_format import TariffBook, TariffFaults, parse, read_book
 
 LINE_MAX: Final = 1_000_000
@@ -47,10 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         return answer_all(book, sys.stdin.buffer, sys.stdout, sys.stderr)
     except BrokenPipeError:
-        # What is left in the buffer would fail once more when the program ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.stderr.write("prepaid price: nobody reads the answers any more; the rest was not reckoned\n")
-        return UNUSABLE
+        raise OutputClosed from None
 
 
 def document_in(path: Path) -> Any:

@@ -151,9 +151,13 @@ async def _again(books: Books, terminal: Till, wanted: str) -> Printed:
     require_role(by, Role.VENDOR, Role.SUPERVISOR, Role.SUPPORT, Role.FINANCE)
     anywhere = by.has(Role.SUPPORT, Role.FINANCE)
     found = await books.read(lambda connection: counter_sales.receipt(connection, number=wanted))
+    gone = await books.read(lambda connection: counter_sales.undone(connection, number=wanted))
+    station = found.station if found is not None else gone.station if gone is not None else None
+    if station is not None and not anywhere and station != by.station:
+        raise OperatorRefused(OperatorFault.ROLE_MISSING, f"receipt {wanted} is another station's")
+    if gone is not None:  # it may have been given back between the two looks, never the other way round
+        return terminal.undone(gone)
     if found is not None:
-        if not anywhere and found.station != by.station:
-            raise OperatorRefused(OperatorFault.ROLE_MISSING, f"receipt {wanted} is another station's")
         return await terminal.copy(found, books.origin)
     if not anywhere and not wanted.startswith(f"{by.station}/"):
         raise Unusable(f"--again: no receipt {wanted} of station {by.station}")

@@ -32,7 +32,7 @@ from gateway.world import World
 from ledger import counter_sales
 from ledger.audit import Origin
 from ledger.counter import CHANNEL, sender_of
-from ledger.counter_sales import Receipt, Stored
+from ledger.counter_sales import Receipt, Stored, Undone
 from ledger.store import Store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
@@ -152,6 +152,10 @@ class Till:
         """The sale was taken back since: its token is printed no more."""
         gone = await self.store.read(partial(counter_sales.undone, purchase_id=found.request_id))
         assert gone is not None, "a sale stands, with a receipt, or was undone"
+        return self.undone(gone)
+
+    def undone(self, gone: Undone) -> Printed:
+        """What became of a sale that was taken back, or whose money was given back."""
         values = self.shop.money(drn=gone.drn, amount_minor=gone.amount_minor, receipt=gone.receipt)
         return Printed(Outcome.REFUSED, self._text(Message(gone.reason.lower(), values), gone.language))
 

@@ -107,6 +107,7 @@ def receipt(connection: sa.Connection, *, number: str | None = None, purchase_id
 class Undone:
     """A counter sale that was undone, with why: REVERSED or REFUNDED."""
 
+    station: str
     reason: str
     receipt: str
     drn: str
@@ -114,13 +115,15 @@ class Undone:
     language: str
 
 
-def undone(connection: sa.Connection, *, purchase_id: UUID) -> Undone | None:
-    """What is left to say of a counter sale that was undone; None where it stands."""
-    p, m = tables.purchase.c, tables.meter.c
+def undone(connection: sa.Connection, *, number: str | None = None, purchase_id: UUID | None = None) -> Undone | None:
+    """What is left to say of a counter sale, by its receipt number or id, that was undone; None where it stands."""
+    p, m, c = tables.purchase.c, tables.meter.c, counter_sale.c
     row = connection.execute(
-        sa.select(p.reason, p.receipt, m.drn, p.amount_minor, p.language)
+        sa.select(c.station, p.reason, p.receipt, m.drn, p.amount_minor, p.language)
         .join_from(tables.purchase, tables.meter, m.id == p.meter_id)
-        .where(p.id == purchase_id, p.state.in_(("SEALED", "REFUNDED")))
+        .join(counter_sale, c.purchase_id == p.id)
+        .where(p.receipt == number if number is not None else p.id == purchase_id)
+        .where(p.state.in_(("SEALED", "REFUNDED")))
     ).first()
     return None if row is None else Undone(*row)
 

@@ -23,6 +23,7 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
+    UssdSettings,
 )
 from gateway.check import Finding, check
 from gateway.custody import approve_sample_keys
@@ -203,4 +204,13 @@ async def test_every_fault_is_named_at_once(
 async def test_a_set_up_that_cannot_sell_is_at_fault(settings: Settings) -> None:
     said = faults(await found(replace(settings, sts=StsSettings())))
     assert said["vending keys"] == "no key store and no module, so every sale will be refused: see [sts] keystore"
-    assert said["links"] == "no [[smpp]] link: nobody can buy"
+    assert "links" not in said  # counters sell without any
+
+
+@pytest.mark.asyncio
+async def test_without_links_it_says_what_sells_all_the_same(settings: Settings) -> None:
+    menu = UssdSettings(name="menu", kind="hubtel", path_secret=Secret("0123456789abcdef"))
+    without = replace(settings, smpp=())
+    assert (await found(without))["links"].said.endswith("what sells: counters (`prepaid sell`)")
+    findings = await found(replace(without, ussd=(menu,)))
+    assert findings["links"].is_well and findings["links"].said.endswith("(`prepaid sell`), USSD menu")

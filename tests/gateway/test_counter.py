@@ -117,6 +117,9 @@ def test_a_refund_of_a_counter_sale_comes_out_of_the_drawer_or_the_office(desk: 
     desk.check()
     again = desk.type(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
     assert (again.code, tokens_in(again.out)) == (1, []) and "was given back" in again.out
+    copy = desk.type(f"sell --as op.ann --again {_receipt(sold)}")
+    assert (copy.code, copy.out) == (1, again.out)
+    assert "another station's" in desk.type(f"sell --as ag.njeri --again {_receipt(sold)}").err
     desk.well("shifts close --as op.ann" + (" --count 500=1" if to == "cash" else ""))
     desk.well("shifts acknowledge op.ann-1 --as op.ben")
     in_drawer, by_office = (50_000, 50_000) if to == "cash" else (0, 0)

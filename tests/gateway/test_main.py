@@ -304,3 +304,21 @@ def test_a_demonstration_is_not_given_in_a_folder_with_something_in_it(
         2,
         f"prepaid demo: {tmp_path}: an empty folder expected, or one that does not exist yet",
     )
+
+
+# --- nobody reads on --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines", [1, 400])
+def test_a_command_whose_output_is_not_read_on_ends_without_a_word(tmp_path: Path, lines: int) -> None:
+    """As in `prepaid iso check ... | head -1`: the exit code that shells know, and no talk of a database."""
+    tariffs = Path(__file__).parents[1] / "vectors" / "tariffs.json"
+    cases = (Path(__file__).parents[1] / "vectors" / "pricing_cases.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = "\n".join((cases * lines)[:lines]) + "\n"
+    for words, said in ((f"price --tariffs {tariffs}", asked), ("iso check atm87", "")):
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "gateway", *words.split()]
+        done = subprocess.run(command, input=said, text=True, stdout=write, stderr=subprocess.PIPE, cwd=Path.cwd())
+        os.close(write)
+        assert (done.returncode, done.stderr) == (program.UNREAD, "")
