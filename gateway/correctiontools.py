@@ -27,14 +27,13 @@ from ledger import audit, corrections, records, statements, stations
 from ledger.audit import Origin
 from ledger.corrections import APPROVERS, ASKERS, Case, CorrectionRefused, Kind, PaymentRefused, State, Wish
 from ledger.money import plain, to_minor
-from ledger.operators import Role, require_role
+from ledger.operators import READERS, Role, require_role
 from ledger.reasons import Reason, Refusal
 from ledger.statements import Customer, Life
 from ledger.store import Store
 
 _T = TypeVar("_T")
 
-READERS = (Role.SUPPORT, Role.SUPERVISOR, Role.FINANCE, Role.ENGINEER, Role.AUDITOR)
 TOKEN_READERS = (Role.SUPPORT, Role.SUPERVISOR, Role.ENGINEER)
 CASHIERS = (Role.VENDOR, Role.SUPERVISOR, Role.FINANCE)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
 from ledger import audit, operators
 from ledger.audit import Broken
-from ledger.operators import Operator
+from ledger.operators import Operator, Role, require_role
 
 
 def add_operators(group: Group) -> None:
@@ -107,7 +107,7 @@ def add_audit(group: Group) -> None:
     verifying.add_argument(
         "--seen", metavar="NUMBER:HASH", help="a last row as it was noted before: it must still be the same"
     )
-    showing = group.command("show", _show, "show the last rows")
+    showing = group.command("show", _show, "show the last rows; not for a VENDOR alone", people=1)
     showing.add_argument("--last", type=int, default=20, metavar="N")
     showing.add_argument("--subject", help='of one subject only, as in "key 600801/2/2/4/2014" or a login')
 
@@ -130,9 +130,12 @@ def _verify(session: Session) -> int:
 def _show(session: Session) -> int:
     options = session.options
     count = min(max(options.last, 1), 10_000)
-    rows: Iterable[audit.Row] = session.in_books(
-        lambda books: books.read(lambda connection: audit.latest(connection, count, options.subject))
-    )
+
+    async def work(books: Books) -> Iterable[audit.Row]:
+        require_role(books.first, *(role for role in Role if role is not Role.VENDOR))
+        return await books.read(lambda connection: audit.latest(connection, count, options.subject))
+
+    rows = session.in_books(work)
     for row in rows:
         why = f"  because: {row.reason}" if row.reason else ""
         say(f"{row.seq}  {session.second(row.at)}  {row.who}  {row.deed}  {row.subject}  from {row.place}{why}")

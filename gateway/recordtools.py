@@ -17,13 +17,12 @@ from gateway.tokens import key_from, key_of, key_text
 from ledger.changes import Act
 from ledger.debts import Debt
 from ledger.money import plain, to_minor
-from ledger.operators import Role, require_role
+from ledger.operators import READERS, require_role
 from ledger.service_points import Event
 from ledger.unit import Meter
 
 _T = TypeVar("_T")
 
-READERS = (Role.SUPPORT, Role.SUPERVISOR, Role.FINANCE, Role.ENGINEER, Role.AUDITOR)
 """Who may look at everybody's records: not those who only sell, keep keys or administer operators."""
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -22,11 +23,13 @@ from gateway.recompute import NotRecomputed, recompute
 from gateway.world import RealWorld, World
 from ledger import sold, tariffs
 from ledger.money import plain
+from ledger.operators import READERS, require_role
 from ledger.pricing import Tariff
-from ledger.store import Store
 from ledger.tariffs import State, TariffRefused, Version
 from ledger.tariffs_format import TariffFaults, documents, read_book, read_tariff
 
+_SAMPLE_MAX: Final = 1_000
+_DRAWS: Final = 3  # several points may lie before one sale
 _SLOW_S: Final = 4 * 3600  # a month of a large utility is sorted by the database, and then walked
 
 
@@ -73,8 +76,11 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     trying.add_argument("--bands", metavar="KWH,...", help=f"ends of consumption bands (default: {_joined(BANDS_KWH)})")
     trying.add_argument("--json", action="store_true", help="for programs")
 
-    explaining = group.command("explain", _explain, "sales of the books reckoned again, step by step; 1 if one differs")
-    explaining.add_argument("receipt", nargs="+", metavar="RECEIPT")
+    explaining = group.command(
+        "explain", _explain, "sales of the books reckoned again, step by step; 1 if one differs", people=1
+    )
+    explaining.add_argument("receipt", nargs="*", metavar="RECEIPT")
+    explaining.add_argument("--sample", type=int, metavar="N", help="so many sales at random, instead of receipts")
 
 
 def _joined(numbers: Iterable[int]) -> str:
@@ -452,18 +458,30 @@ def _cells(totals: Totals, minor_digits: int) -> list[str]:
 
 
 def _explain(session: Session) -> int:
-    zone, utility = _zone(session), session.settings.utility
+    zone, utility, options = _zone(session), session.settings.utility, session.options
     code = WELL
+    if (
+        bool(options.receipt) == (options.sample is not None)
+        or not 1 <= (1 if options.sample is None else options.sample) <= _SAMPLE_MAX
+    ):
+        raise Unusable(f"receipts, or --sample with 1 to {_SAMPLE_MAX}, expected")
 
-    def look(receipt: str) -> tuple[sold.InBooks, Tariff]:
-        async def read(store: Store) -> tuple[sold.InBooks, Tariff]:
-            return await store.read(lambda connection: _with_tariff(connection, receipt))
+    async def work(books: Books) -> list[tuple[sold.InBooks, Tariff]]:
+        require_role(books.first, *READERS)
+        receipts = [receipt.strip().upper() for receipt in options.receipt]
+        if options.sample is not None:
+            draws = [session.world.chance() for _ in range(options.sample * _DRAWS)]
+            receipts = await books.read(partial(sold.sample, draws=draws, count=options.sample))
+        return [await books.read(partial(_with_tariff, receipt=receipt)) for receipt in receipts]
 
-        return with_store(session.settings, read)
-
-    for receipt in session.options.receipt:
+    try:
+        found = session.in_books(work)
+    except NotRecomputed as error:
+        raise Unusable(str(error)) from None
+    if len(found) < (options.sample or 0):
+        say(f"{len(found)} sales were found, of {options.sample} that were asked for")
+    for sale, tariff in found:
         try:
-            sale, tariff = look(receipt.strip().upper())
             at_local = sale.accepted_at.astimezone(zone).replace(tzinfo=None)
             again = recompute(sale, tariff, at_local)
         except NotRecomputed as error:

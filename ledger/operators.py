@@ -52,6 +52,9 @@ class Role(StrEnum):
     AUDITOR = "AUDITOR"
 
 
+READERS: Final = (Role.SUPPORT, Role.SUPERVISOR, Role.FINANCE, Role.ENGINEER, Role.AUDITOR)
+"""Who may look at customers' records and sales, wherever they are."""
+
 # fmt: off
 APART: Final[tuple[tuple[Role, Role], ...]] = (
     (Role.ADMIN, Role.VENDOR),         # whoever makes operators does not sell

@@ -5,7 +5,7 @@ A sale that was reversed is not among those of a month: its money went back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,9 +19,38 @@ from ledger.tariffs import least_id
 VENDED: Final = ("VENDED", "DELIVERED")
 """The states of a purchase whose money was taken for good."""
 
+
+def sample(connection: sa.Connection, *, draws: Sequence[float], count: int) -> list[str]:
+    """Receipts of up to `count` different sales: for each draw in [0, 1), one of those around a point in time.
+
+    Ids rise with time, so each costs one look into an index, however many sales there are; within the page that
+    follows or precedes, the draw's last digits choose. A sale after a long silence is drawn more often than one in a rush.
+    """
+    p = tables.purchase.c
+    stands = p.state.in_(VENDED)
+    first, last = (
+        connection.execute(sa.select(p.id).where(stands).order_by(order).limit(1)).scalar_one_or_none()
+        for order in (p.id, p.id.desc())
+    )
+    if first is None or last is None:
+        return []
+    span, found = last.int - first.int + 1, dict[str, None]()
+    for draw in draws:
+        number = int(draw * 2**53)
+        point = UUID(int=first.int + span * number // 2**53)
+        near, order = (p.id >= point, p.id) if number & 1 else (p.id <= point, p.id.desc())
+        wanted = sa.select(p.receipt).where(stands, near).order_by(order).limit(_SAMPLE_PAGE)
+        page = connection.execute(wanted).scalars().all()
+        found[page[(number >> 1) % len(page)]] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
 _EARLY: Final = timedelta(days=1)
 _LATE: Final = timedelta(days=35)  # money may have been accepted long before the request came in
 _PAGE: Final = 500
+_SAMPLE_PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)

@@ -509,11 +509,9 @@ def test_the_audit_commands_show_the_chain_and_find_what_was_changed(machine: Ma
     seen = out.rsplit(" ", 1)[1].strip()
     machine.well(f"keys activate {DES_KEY} --as sec.ida --reason checked")
     machine.well(f"audit verify --seen {seen}")
-    shown = (
-        machine.well(f"audit show --subject key@{DES_KEY}".replace("@", " ")) if False else machine.well("audit show")
-    )
+    shown = machine.well("audit show --as sec.ida")
     assert "sec.ida  keys.activated" in shown and "because: checked" in shown and '"state":"ACTIVE"' in shown
-    assert len(machine.well("audit show --last 1").splitlines()) == 3
+    assert len(machine.well("audit show --as sec.ida --last 1").splitlines()) == 3
     assert machine.type("audit verify --seen rubbish").code == 2
     machine.write(
         lambda connection: connection.execute(
@@ -528,7 +526,7 @@ def test_no_secret_is_in_the_books_or_in_anything_that_was_said(lone: Machine) -
     lone.add(2)
     said = [lone.well("keys activate all --as sec.ida")]
     file = _exported(lone)
-    said += [lone.well("keys list"), lone.type("keys report").out, lone.well("audit show --last 100")]
+    said += [lone.well("keys list"), lone.type("keys report").out, lone.well("audit show --as sec.ida --last 100")]
     said.append((lone.folder.parent / "lone.db").read_bytes().decode("latin-1"))
     raw = record(2).key.secret_bytes()
     for secret in (raw.hex(), raw.hex().upper(), raw.decode("latin-1"), MASTER.hex(), TRANSFER.hex(), "password of"):

@@ -217,7 +217,7 @@ def test_a_meter_with_numbers_that_cannot_be_is_not_received(office: Path, capsy
 def test_a_refusal_is_on_record_under_its_name(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(office, "fin.zoe", "meters", "unblock", "14252321816") == 1
     assert _run(office, "eng.raj", "meters", "unblock", METER + "0") == 1
-    assert main(["audit", "show", "--config", str(office), "--last", "2"]) == 0
+    assert _run(office, "sup.kim", "audit", "show", "--last", "2") == 0
     shown = capsys.readouterr().out
     assert "meters.unblock_refused  meter 14252321816" in shown and '"fault":"role_missing"' in shown
     assert '"fault":"unknown"' in shown and "because: as asked" in shown

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import copy
 import json
+import re
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -40,7 +41,12 @@ AGENT = "254722000002"  # sells from the float of ST002 and earns two percent
 FLAT, IBT, IBT_FREE, LEVY, SEASON = "04012345676", "14252321824", "01405512003", "07003012254", "14900000010"
 TARIFFS: list[dict[str, Any]] = json.loads((SAMPLE / "tariffs.json").read_text())["tariffs"]
 ZONE = ZoneInfo("Africa/Nairobi")
-PASSWORDS = {"adm.lee": "lee's long password", "fin.zoe": "zoe's long password", "op.ben": "ben's long password"}
+PASSWORDS = {
+    "adm.lee": "lee's long password",
+    "fin.zoe": "zoe's long password",
+    "op.ben": "ben's long password",
+    "aud.kay": "kay's long password",
+}
 
 
 def draft_of(
@@ -98,7 +104,12 @@ class Desk:
 
     def people(self) -> None:
         """Have operators who can sign in."""
-        for login, role in (("adm.lee", "ADMIN"), ("fin.zoe", "FINANCE"), ("op.ben", "SUPERVISOR")):
+        for login, role in (
+            ("adm.lee", "ADMIN"),
+            ("fin.zoe", "FINANCE"),
+            ("op.ben", "SUPERVISOR"),
+            ("aud.kay", "AUDITOR"),
+        ):
             (self.config.parent / login).write_text(PASSWORDS[login] + "\n")
             words = [login, "--name", login, "--role", role, "--new-password-file", str(self.config.parent / login)]
             assert self.run("operators", "add", *words, login="" if role == "ADMIN" else "adm.lee") == 0
@@ -141,9 +152,10 @@ def out(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
 
 
 def test_every_sale_comes_out_by_hand_as_the_books_have_it(desk: Desk, out: Callable[[], str]) -> None:
+    desk.people()
     receipts = desk.receipts()
     assert len(receipts) == 11
-    assert desk.run("tariff", "explain", *receipts) == 0
+    assert desk.run("tariff", "explain", *receipts, login="aud.kay") == 0
     told = out()
     assert told.count("the books say the same: split, tokens and every posting") == 11
     for line in (
@@ -157,6 +169,7 @@ def test_every_sale_comes_out_by_hand_as_the_books_have_it(desk: Desk, out: Call
 
 
 def test_a_sale_that_was_changed_differs_and_the_lines_say_where(desk: Desk, out: Callable[[], str]) -> None:
+    desk.people()
     receipt = desk.receipts()[0]
     p = tables.purchase
     ((text,),) = desk.rows(sa.select(p.c.sale).where(p.c.receipt == receipt))
@@ -167,7 +180,7 @@ def test_a_sale_that_was_changed_differs_and_the_lines_say_where(desk: Desk, out
         "energy_net_minor": split["energy_net_minor"] + 1,
     }
     desk.rows(p.update().where(p.c.receipt == receipt).values(sale=json.dumps(changed)))
-    assert desk.run("tariff", "explain", receipt) == 1
+    assert desk.run("tariff", "explain", receipt, login="aud.kay") == 1
     told = out()
     assert "DIFFERS from the books:\n  tax on energy: 68.96 in the books, 68.97 reckoned\n" in told
     assert "net energy: 431.04 in the books, 431.03 reckoned" in told
@@ -176,16 +189,31 @@ def test_a_sale_that_was_changed_differs_and_the_lines_say_where(desk: Desk, out
     desk.rows(p.update().where(p.c.receipt == receipt).values(sale=text))
     ((purchase_id,),) = desk.rows(sa.select(p.c.id).where(p.c.receipt == receipt))
     desk.rows(t.update().where(t.c.purchase_id == purchase_id).values(units_tenths=999))
-    assert desk.run("tariff", "explain", receipt) == 1
+    assert desk.run("tariff", "explain", receipt, login="aud.kay") == 1
     assert "  credit token: 99.9 kWh in the books, 22.6 kWh reckoned\n" in out()
 
 
+def test_an_auditor_draws_sales_and_has_them_reckoned_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.people()
+    assert desk.run("tariff", "explain", "--sample", "5", login="aud.kay") == 0
+    told = capsys.readouterr().out
+    drawn = re.findall(r"^receipt (\w+):", told, re.MULTILINE)
+    assert len(set(drawn)) == 5 and set(drawn) <= set(desk.receipts())
+    assert told.count("the books say the same") == 5
+    assert desk.run("tariff", "explain", "--sample", "500", login="aud.kay") == 0
+    assert "11 sales were found, of 500 that were asked for" in capsys.readouterr().out
+    for words in (("--sample", "0"), ("--sample", "5", drawn[0]), ()):
+        assert desk.run("tariff", "explain", *words, login="aud.kay") == 2
+    assert desk.run("audit", "show", login="aud.kay") == 0
+
+
 def test_what_cannot_be_reckoned_again_is_said(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.run("tariff", "explain", "NOSUCHRECEIPT") == 2
+    desk.people()
+    assert desk.run("tariff", "explain", "NOSUCHRECEIPT", login="aud.kay") == 2
     assert "no purchase has receipt NOSUCHRECEIPT" in capsys.readouterr().err
     receipt, p = desk.receipts()[0], tables.purchase
     desk.rows(p.update().where(p.c.receipt == receipt).values(sale='{"fee_minor":0}'))
-    assert desk.run("tariff", "explain", receipt.lower()) == 2
+    assert desk.run("tariff", "explain", receipt.lower(), login="aud.kay") == 2
     assert "sold by a version that did not keep the account before a sale" in capsys.readouterr().err
 
 
