@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -218,6 +218,10 @@ class BankSwitch:
         utc = self._now()
         return Moment(asyncio.get_running_loop().time(), utc, self._local(utc))
 
+    def moment_utc(self) -> datetime:
+        """Now, in UTC."""
+        return self._now()
+
     def came(self, link: _Link, data: bytes) -> None:
         """Octets of a link."""
         for event in link.session.receive(data, self.moment()):
@@ -296,30 +300,37 @@ class BankSwitch:
         self._rogues.add(task)
         task.add_done_callback(self._rogues.discard)
 
-    async def _silent(self, frame: bytes) -> None:
-        """Half a frame, and silence until the other side has enough of it."""
+    @asynccontextmanager
+    async def _stranger(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection that is none of the switch's links. OSError is the other side's way to be rid of it."""
         with suppress(OSError):
             reader, writer = await asyncio.open_connection(self.settings.host, self.settings.port, ssl=self._tls)
+            try:
+                yield reader, writer
+            finally:
+                writer.transport.abort()
+                with suppress(OSError):
+                    await writer.wait_closed()
+
+    async def _silent(self, frame: bytes) -> None:
+        """Half a frame, and silence until the other side has enough of it."""
+        async with self._stranger() as (reader, writer):
             writer.write(frame[: len(frame) // 2])
             await reader.read()
-            writer.close()
 
     async def _slow(self, frame: bytes) -> None:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection(self.settings.host, self.settings.port, ssl=self._tls)
+        async with self._stranger() as (_, writer):
             for octet in frame[:-1]:
                 writer.write(bytes([octet]))
                 await writer.drain()
                 await asyncio.sleep(self.settings.loris_s)
-            writer.close()
 
     async def _storm(self) -> None:
         async def one() -> None:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection(self.settings.host, self.settings.port, ssl=self._tls)
-                writer.transport.abort()
+            async with self._stranger():
+                pass
 
-        await asyncio.gather(*(one() for _ in range(self.settings.storm_links)))
+        await asyncio.gather(*(one() for _ in range(self.settings.storm_links)), return_exceptions=True)
 
     # -------------------------------------------------------------------------------------------- sales
 
@@ -381,7 +392,9 @@ class BankSwitch:
 
     async def _ask(self, sale: Sale, *, is_repeat: bool = False) -> Step:
         if self.profile.mac is not None and self.strikes(Fault.WRONG_MAC):
-            answer = await self._exchange(self._purchase(sale, is_repeat=is_repeat), sale, wrong_mac=True)
+            # Under a number of its own: a late answer to it must not be taken for one to the sale.
+            forged = self._writer.purchase(self.order(sale.order.meter, sale.order.amount_minor))
+            answer = await self._exchange(forged, sale, wrong_mac=True)
             if answer is not None and self._heard(answer).is_approved:
                 self.books.note(sale, "approved with a wrong MAC")
         message = self._purchase(sale, is_repeat=is_repeat)
@@ -527,7 +540,7 @@ class BankSwitch:
             return None
         if sale is not None:
             self._before_a_request(link)
-            if message.mti[1] != "4":
+            if message.mti[1] != "4" and not wrong_mac:
                 self._sale_of[link.session.key_of(message)] = sale
         answer = await self._exchange_on(link, message, wrong_mac=wrong_mac)
         if answer is not None and not wrong_mac:

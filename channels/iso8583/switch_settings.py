@@ -21,7 +21,7 @@ class Fault(StrEnum):
     REVERSAL_FIRST = "reversal_first"  # send the reversal, and then the purchase
     CROSSING = "crossing"  # send both at once, on two links if there are two
     CUT = "cut"  # cut the link at some octet of a request
-    WRONG_MAC = "wrong_mac"  # send a request with another MAC, and then with its own
+    WRONG_MAC = "wrong_mac"  # send a forged request before the right one
     GARBAGE = "garbage"  # send a frame that holds no message before a request
     HALF_FRAME = "half_frame"  # half a frame on another connection, and silence
     SLOW_LORIS = "slow_loris"  # an octet now and then on another connection
