@@ -37,10 +37,12 @@ class TokenSaid:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Said:
-    """What an answer says besides its code: tokens, and texts or numbers by the names of the profile's places."""
+    """What an answer says besides its code: tokens, texts or numbers by the names of the profile's places, and fields
+    by their numbers."""
 
     tokens: Sequence[TokenSaid] = ()
     places: Mapping[str, str | int] = field(default_factory=dict)
+    fields: Mapping[int, str] = field(default_factory=dict)
 
 
 NOTHING: Final = Said()
@@ -64,7 +66,7 @@ def begun(profile: Profile, network: Network, values: Mapping[int, str]) -> Mess
 def _with(profile: Profile, message: Message, said: Said) -> Message:
     """The message with what is said, put where the profile wants it."""
     values: dict[int, list[tuple[str, str]]] = {}
-    plain: dict[int, Value] = {}
+    plain: dict[int, Value] = {number: _filled(profile, number, text) for number, text in said.fields.items()}
     for place, text in _texts(profile, said):
         path = profile.places.get(place)
         if path is None:
