@@ -54,7 +54,7 @@ def fill(unit: Unit, need: Need) -> Generator[tuple[Read, Sequence[Sequence[Any]
     """Read what the bank requests of a batch need; nothing where there are none."""
     if not need.banks:
         return
-    ids = list(dict.fromkeys([*need.bank_requests, *(purchase.id for purchase in _of_banks(unit))]))
+    ids = list(dict.fromkeys([*need.bank_requests, *need.undone, *(purchase.id for purchase in _of_banks(unit))]))
     if ids:
         for row in (yield READ_BANK_REQUESTS, [ids]):
             _take(unit, BankRequestRow(*row))

@@ -37,10 +37,12 @@ class TokenSaid:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Said:
-    """What an answer says besides its code: tokens, and texts or numbers by the names of the profile's places."""
+    """What an answer says besides its code: tokens, texts or numbers by the names of the profile's places, and fields
+    by their numbers."""
 
     tokens: Sequence[TokenSaid] = ()
     places: Mapping[str, str | int] = field(default_factory=dict)
+    fields: Mapping[int, str] = field(default_factory=dict)
 
 
 NOTHING: Final = Said()
@@ -51,7 +53,8 @@ def answer_to(profile: Profile, message: Message, why: Reason | Outcome, said: S
     fields: dict[int, Value] = {number: message[number] for number in profile.echo if number in message}
     fields[profile.response_field] = profile.code(why)
     made = Message(mti.answer_of(message.mti), fields, message.header)
-    return placed(profile, made, _texts(said))
+    plain: dict[int, Value] = {number: _filled(profile, number, text) for number, text in said.fields.items()}
+    return placed(profile, made.having(plain), _texts(said))
 
 
 def begun(profile: Profile, network: Network, values: Mapping[int, str]) -> Message:
