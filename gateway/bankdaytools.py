@@ -58,7 +58,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
 
 def _export(session: Session) -> int:
     options, file_id = session.options, session.world.new_id()
-    currency = options.currency or session.settings.utility.currency
+    currency = options.currency or _currencies(session)[0]
 
     async def work(books: Books) -> tuple[FileRow, bytes]:
         row, data = await books.write(
@@ -91,7 +91,7 @@ def _import(session: Session) -> int:
                 new_id,
                 file,
                 options.bank,
-                [session.settings.utility.currency],
+                _currencies(session),
                 by=books.first,
                 origin=books.origin,
             )
@@ -103,6 +103,15 @@ def _import(session: Session) -> int:
     if not is_new:
         say("it was taken before: nothing has changed")
     return _say_match(session, matched)
+
+
+def _currencies(session: Session) -> list[str]:
+    """The utility's currency as this bank gives it, then as the books do. Raises Unusable for a bank nobody knows."""
+    known = {bank.name: bank.currency for bank in session.settings.bank}
+    bank = session.options.bank
+    if known and bank not in known:
+        raise Unusable(f"bank: one of {', '.join(sorted(known))} expected, got {bank!r}")
+    return [*([known[bank]] if bank in known else []), session.settings.utility.currency]
 
 
 def _file_line(session: Session, row: FileRow) -> str:

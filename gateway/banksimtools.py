@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ from channels.iso8583.mac import Algorithm
 from channels.iso8583.message import Message
 from channels.iso8583.profile import Asked, Profile
 from channels.iso8583.reading import ProfileFaults
-from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked
+from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked, combined, wrapped_key_of
 from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
 from channels.iso8583.switch_books import Fate, Patience, Sale, slip
 from channels.iso8583.switch_file import day_file
@@ -34,6 +34,7 @@ from ledger.money import plain, to_minor
 
 _ZAK, _ZMK = "PREPAID_SIMULATOR_ZAK", "PREPAID_SIMULATOR_ZMK"
 _MACHINE: Final = Terminal()
+_BEGAN: Final = datetime(2020, 1, 1, tzinfo=UTC)  # before anything: no key was in use before the first
 _READY_S: Final = 30.0
 _LINKS_MAX: Final = 1_000
 _WORDS: Final = (
@@ -49,8 +50,8 @@ def add_bank(which: Any) -> None:
         "bank",
         help="a bank's switch with cash machines, ISO 8583",
         description="a bank's switch on the real wire, by any profile. Without --purchases it takes lines at the "
-        f"terminal: {_WORDS}. Keys are read from {_ZAK} and {_ZMK}, hexadecimal digits. With --purchases it sells that "
-        "often, reconciles, says a line of JSON, and ends with 0, or 1 if the books differ or anything was wrong.",
+        f"terminal: {_WORDS}. {_ZMK} and {_ZAK} are the keys, written as zmk and zak of [[bank]]. "
+        "With --purchases it sells that often, reconciles, says a line of JSON, and ends with 0, or 1 if the books differ or anything was wrong.",
     )
     bank.add_argument("--profile", default=shipped.DEFAULT, help=f"a file, or one of {', '.join(shipped.names())}")
     bank.add_argument("--host", default="127.0.0.1")
@@ -129,20 +130,25 @@ def settings_of(options: argparse.Namespace, first_stan: int) -> SwitchSettings:
 
 
 def keys_of(profile: Profile, zak: str, zmk: str) -> tuple[SoftwareKeys | None, Secret | None]:
-    """The switch's keys, from hexadecimal digits. Raises Unusable where the profile needs one that is not there."""
-    records = []
+    """The switch's keys, written as the gateway's settings have them. Raises Unusable."""
+    network, rules = profile.network, profile.mac
+    if rules is None and not zmk:
+        return None, None
     try:
-        cipher = "aes" if profile.mac is not None and profile.mac.algorithm is Algorithm.AES_CMAC else "des"
-        master = checked(cipher, bytes.fromhex(zmk)) if zmk else None
-        if zak and profile.mac is not None:
-            records.append(KeyRecord(profile.mac.key, Use.ZAK, checked(cipher, bytes.fromhex(zak))))
-    except (ValueError, IsoError) as error:
-        raise Unusable(f"{_ZAK} or {_ZMK}: {error if isinstance(error, IsoError) else 'hexadecimal digits'}") from None
-    if profile.mac is not None and not records:
-        raise Unusable(f"{_ZAK}: a key in hexadecimal digits expected, since profile {profile.name} has MACs")
-    if master is not None and profile.network.zmk_handle:
-        records.append(KeyRecord(profile.network.zmk_handle, Use.ZMK, master))
-    return (SoftwareKeys(records) if records else None), master
+        cipher = "aes" if rules is not None and rules.algorithm is Algorithm.AES_CMAC else "des"
+        parts = [bytes.fromhex(part) for part in zmk.split()]
+        if not parts or (rules is not None and not zak):
+            raise Unusable(f"{_ZMK} and {_ZAK} expected, since profile {profile.name} has MACs")
+        master = combined(cipher, parts) if len(parts) > 1 else checked(cipher, parts[0])
+        keys = SoftwareKeys([KeyRecord(network.zmk_handle, Use.ZMK, master)])
+        if rules is not None:
+            keys.install(rules.key, Use.ZAK, wrapped_key_of(zak), network.zmk_handle)
+            keys.activate(rules.key, _BEGAN, 0)
+    except IsoError as error:
+        raise Unusable(f"{_ZMK} or {_ZAK}: {error}") from None
+    except ValueError:
+        raise Unusable(f"{_ZMK}: hexadecimal digits expected") from None
+    return keys, master
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -195,6 +201,9 @@ async def _run(options: argparse.Namespace, profile: Profile) -> int:
 def _tls(options: argparse.Namespace, profile: Profile) -> ssl.SSLContext | None:
     if options.certificate is None and options.ca is None:
         return None
+    for path in (options.certificate, options.key, options.ca):
+        if path is not None and not path.is_file():
+            raise Unusable(f"{path}: a file in PEM expected, there is none")
     listens = (options.role or ("dial" if profile.link.role == "listen" else "listen")) == "listen"
     context = ssl.create_default_context(
         ssl.Purpose.CLIENT_AUTH if listens else ssl.Purpose.SERVER_AUTH, cafile=options.ca

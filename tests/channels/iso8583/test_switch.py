@@ -234,7 +234,12 @@ async def together(
 
     gateway = SmallGateway(profile, keys(), misbehaves)
     server = await asyncio.start_server(gateway.serve, "127.0.0.1", 0)
-    values: dict[str, Any] = {"answer_timeout_s": 0.15, "redial_s": 0.01, "terminals": (TERMINAL,), "loris_s": 0.01} | settings
+    values: dict[str, Any] = {
+        "answer_timeout_s": 0.15,
+        "redial_s": 0.01,
+        "terminals": (TERMINAL,),
+        "loris_s": 0.01,
+    } | settings
     switch = BankSwitch(
         SwitchSettings(port=server.sockets[0].getsockname()[1], fault_rates=rates or {}, **values),
         profile,
