@@ -51,7 +51,8 @@ def add_bank(which: Any) -> None:
         help="a bank's switch with cash machines, ISO 8583",
         description="a bank's switch on the real wire, by any profile. Without --purchases it takes lines at the "
         f"terminal: {_WORDS}. {_ZMK} and {_ZAK} are the keys, written as zmk and zak of [[bank]]. "
-        "With --purchases it sells that often, reconciles, says a line of JSON, and ends with 0, or 1 if the books differ or anything was wrong.",
+        "With --purchases it sells that often, "
+        "reconciles, says a line of JSON, and ends with 0, or 1 if the books differ or anything was wrong.",
     )
     bank.add_argument("--profile", default=shipped.DEFAULT, help=f"a file, or one of {', '.join(shipped.names())}")
     bank.add_argument("--host", default="127.0.0.1")
