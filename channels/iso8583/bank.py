@@ -162,6 +162,11 @@ class BankPeer:
         """The bank's name, as stored with its requests."""
         return self.bank.name
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their answers."""
+        return len(self._tasks)
+
     def oldest_unanswered_s(self) -> float:
         """For how long the oldest request has waited for its answer; 0 if none does."""
         oldest = min(self._tasks.values(), default=None)

@@ -49,7 +49,7 @@ _TRIES: Final = 10
 
 
 class StoredBanks:
-    """What banks ask, on the books. `policies`: what is done about reversals, by bank."""
+    """What banks ask, on the books."""
 
     def __init__(
         self,
@@ -58,14 +58,12 @@ class StoredBanks:
         desk: VendingDesk,
         catalogue: Catalogue,
         profiles: Mapping[str, Profile],
-        policies: Mapping[str, str],
         metrics: Metrics,
     ) -> None:
         self._shop: Final = shop
         self._store: Final = store
         self._desk: Final = desk
         self._dialects: Final = {name: Dialect(profile, catalogue) for name, profile in profiles.items()}
-        self._policies: Final = dict(policies)
         self._metrics: Final = metrics
 
     async def have_accounts(self) -> None:
@@ -118,14 +116,14 @@ class StoredBanks:
 
     async def reverse(self, order: ReversalOrder, answers: Withholding) -> Told:
         """Undo a purchase, or say why not."""
-        profile, policy = self._dialects[order.bank].profile, self._policies[order.bank]
+        profile = self._dialects[order.bank].profile
         taken: TakenBack | None = None
         for _ in range(_TRIES):
             original = await self._stored(self._store.read(partial(_original, order=order)), order.bank)
             reference = original.removeprefix(f"{CHANNEL}|")
             is_unwritten = answers.withhold(reference)
             try:
-                deed = TakeBack(self._shop, profile, policy, order, original, is_unwritten)
+                deed = TakeBack(self._shop, profile, order, original, is_unwritten)
                 taken = await self._stored(self._store.submit(deed), order.bank)
             except BaseException:
                 answers.drop(reference)  # whether it was taken back nobody knows: the books are asked again

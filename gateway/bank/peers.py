@@ -8,11 +8,13 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from channels.iso8583 import shipped
-from channels.iso8583.bank import BankObserver, BankPeer
+from channels.iso8583.bank import BankChannel, BankObserver, BankPeer
 from channels.iso8583.errors import Fault, KeyRefused
 from channels.iso8583.flows import Bank, BankDesk
 from channels.iso8583.keymodule import Use, WrappedKey
@@ -30,15 +32,22 @@ def profile_of(bank: BankSettings) -> Profile:
     return shipped.profile(bank.profile)
 
 
-def policy_of(bank: BankSettings, profile: Profile) -> str:
-    """What is done about reversals of a sale whose token nobody has seen, by the bank's word."""
-    return bank.reversals or profile.reversal.policy
+def profiles_of(settings: Settings) -> dict[str, Profile]:
+    """The profile of every bank, with what the settings say instead."""
+    found: dict[str, Profile] = {}
+    for bank in settings.bank:
+        profile = profile_of(bank)
+        policy = bank.reversals or profile.reversal.policy
+        found[bank.name] = replace(profile, reversal=replace(profile.reversal, policy=policy))
+    return found
 
 
-def keys_of(bank: BankSettings, profile: Profile, stored: Iterable[KeyRow], now: datetime) -> SoftwareKeys | None:
+def keys_of(
+    bank: BankSettings, profile: Profile, stored: Sequence[KeyRow], now: datetime, *, are_all: bool = True
+) -> SoftwareKeys | None:
     """The bank's keys: those of the settings, then those that it has sent since. Raises KeyRefused.
 
-    None where the dialect has no MAC and no key change.
+    With `are_all` there must be one for MACs, if the dialect has them. None for a dialect without MAC and key change.
     """
     network, rules = profile.network, profile.mac
     if rules is None and not (network.key and bank.zmk):
@@ -55,7 +64,7 @@ def keys_of(bank: BankSettings, profile: Profile, stored: Iterable[KeyRow], now:
         keys.install(row.handle, Use.ZAK, WrappedKey(row.scheme, row.cryptogram, row.kcv), row.zmk)
         if row.state == "ACTIVE":
             keys.activate(row.handle, row.settled_at or row.received_at, grace_s)
-    if rules is not None and not keys.generations(handle, now):
+    if are_all and rules is not None and not bank.zak and not stored:
         raise KeyRefused(Fault.KEY_MISSING, f"key {handle}", "zak, or a key that the bank has sent, expected")
     return keys
 
@@ -72,6 +81,9 @@ def tls_of(bank: BankSettings) -> tuple[ssl.SSLContext | None, ssl.SSLContext | 
     """How links are secured that come in, and that we dial; None for plain ones. Raises OSError for a file."""
     if not bank.tls:
         return None, None
+    for name in (bank.tls_certificate_file, bank.tls_key_file, bank.tls_ca_file):
+        if name:
+            Path(name).read_bytes()  # its own words name the file, those of the library do not
     inward = outward = None
     if bank.listen:
         inward = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=bank.tls_ca_file or None)
@@ -123,17 +135,15 @@ def bank_of(bank: BankSettings, profile: Profile, settings: Settings) -> Bank:
 def peer_of(
     bank: BankSettings,
     settings: Settings,
+    profile: Profile,
     desk: BankDesk,
     keys: SoftwareKeys | None,
     world: World,
     local: Callable[[datetime], datetime],
-    *,
     observer: BankObserver,
     links: LinkObserver,
-    leased: bool,
 ) -> BankPeer:
     """A bank with its links, which are opened later."""
-    profile = profile_of(bank)
     rules = link_settings(bank)
     return BankPeer(
         bank_of(bank, profile, settings),
@@ -147,9 +157,40 @@ def peer_of(
             local=local,
             random=world.chance,
             observer=links,
-            leased=leased,
+            leased=True,
         ),
         now=world.now,
         local=local,
         observer=observer,
     )
+
+
+def channel_of(
+    settings: Settings,
+    stored: Mapping[str, Sequence[KeyRow]],
+    desk: BankDesk,
+    world: World,
+    local: Callable[[datetime], datetime],
+    observer: BankObserver,
+    links: LinkObserver,
+) -> BankChannel:
+    """The channel of all banks of the settings; `stored` are the keys that they have sent.
+
+    Links that we dial are opened when they are permitted to. Raises what is wrong with a profile, key or certificate.
+    """
+    profiles = profiles_of(settings)
+    made = [
+        peer_of(
+            bank,
+            settings,
+            profiles[bank.name],
+            desk,
+            keys_of(bank, profiles[bank.name], stored.get(bank.name, ()), world.now()),
+            world,
+            local,
+            observer,
+            links,
+        )
+        for bank in settings.bank
+    ]
+    return BankChannel(made)

@@ -57,7 +57,6 @@ class TakeBack:
 
     shop: Shop
     profile: Profile
-    policy: str
     order: ReversalOrder
     original: str
     is_unwritten: bool
@@ -85,7 +84,7 @@ class TakeBack:
 
     def _asked(self, unit: Unit, row: BankRequestRow | None) -> Reversal:
         order = self.order
-        vouches = order.is_timeout and self.policy == ACCEPT_AND_SEAL
+        vouches = order.is_timeout and self.profile.reversal.policy == ACCEPT_AND_SEAL
         evidence = Evidence.NOT_SHOWN if vouches else Evidence.NONE
         if not vouches and self.is_unwritten and row is not None and not row.answers:
             evidence = Evidence.NOT_WRITTEN
