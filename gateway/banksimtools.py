@@ -238,7 +238,9 @@ async def _script(options: argparse.Namespace, switch: BankSwitch) -> int:
         raise Unusable("--purchases: at least one, and --meters, expected")
     amount_minor = _minor(options, options.amount)
     can_reconcile = any(rule.asked is Asked.RECONCILIATION for rule in switch.profile.messages)
+    switch.is_faulty = False
     before = await switch.reconcile(switch.business_date) if can_reconcile else None
+    switch.is_faulty = True
     # A meter buys once at a time, each time another amount: so nothing looks like a mistake.
     free: asyncio.Queue[str] = asyncio.Queue()
     for meter in meters:
@@ -254,6 +256,7 @@ async def _script(options: argparse.Namespace, switch: BankSwitch) -> int:
                 free.put_nowait(meter)
 
     await asyncio.gather(*(one(number) for number in range(options.purchases)))
+    switch.is_faulty = False
     after = await switch.reconcile(switch.business_date) if can_reconcile else None
     ours, gateway_minor = switch.books.net_minor(), None
     if before is not None and after is not None and before.theirs is not None and after.theirs is not None:

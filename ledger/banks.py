@@ -192,9 +192,12 @@ def reconcile(
     their_net_minor: int,
     now: datetime,
 ) -> Reconciled:
-    """Compare a bank's totals of a business date with ours, and keep both."""
+    """Compare what stands of a bank's business date with ours, and keep both."""
     ours = totals(connection, bank, day)
-    in_balance = ours == theirs and their_net_minor == ours.net_minor
+    # Of a purchase without an answer that was taken back neither side knows whether the other counts it as one of each
+    # or as none: what stands must agree, in number and in money (docs/decisions/0036).
+    stand = theirs.purchases - theirs.reversals, -theirs.net_minor, -their_net_minor
+    in_balance = stand == (ours.purchases - ours.reversals, -ours.net_minor, -ours.net_minor)
     connection.execute(
         bank_reconciliation.insert().values(
             id=request_id,

@@ -90,6 +90,23 @@ def placed(profile: Profile, message: Message, texts: Iterable[tuple[str, str]])
     return message.having(plain)
 
 
+def room(profile: Profile, place: str) -> int | None:
+    """The most characters that a place has; None if the profile does not have it, or sets no limit."""
+    path = profile.places.get(place, "").partition("[")[0]
+    number, _, tag = path.partition(".")
+    if not number:
+        return None
+    structure = profile.packager.fields.structures.get(int(number))
+    if not tag:
+        return profile.packager.fields.codecs[int(number)].form.length
+    parts = []
+    if isinstance(structure, Positions):
+        parts = [part for layout in structure.all_layouts for name, part in layout.parts if name == tag]
+    elif isinstance(structure, Tlv):
+        parts = [structure.part(tag)]
+    return max((form.length for part in parts if part is not None for form in part.choices), default=None)
+
+
 def _spliced(profile: Profile, number: int, known: str, span: str, text: str) -> str:
     """A field of which one place is a slice, "4:16" of an amount with its currency before it."""
     form = profile.packager.fields.codecs[number].form

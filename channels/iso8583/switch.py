@@ -83,6 +83,8 @@ class BankSwitch:
         self.is_listening: Final = (
             settings.role or ("dial" if profile.link.role == "listen" else "listen")
         ) == "listen"
+        self.is_faulty = True
+        """False: from now on only faults that are armed."""
         self._now: Final = now
         self._local: Final = local or (lambda moment: moment)
         self._random: Final = random
@@ -271,7 +273,7 @@ class BankSwitch:
             self._armed[fault] = armed - 1
         else:
             rate = self.settings.fault_rates.get(fault, 0.0)
-            if not rate or self._random is None or self._random() >= rate:
+            if not rate or not self.is_faulty or self._random is None or self._random() >= rate:
                 return False
         self.counts.faults += 1
         self.counts.by_fault[fault.value] = self.counts.by_fault.get(fault.value, 0) + 1

@@ -9,7 +9,7 @@ from typing import Final
 
 from channels import wording
 from channels.contract import Message
-from channels.iso8583.answers import Said, TokenSaid
+from channels.iso8583.answers import Said, TokenSaid, room
 from channels.iso8583.codes import Outcome
 from channels.iso8583.flows import Told
 from channels.iso8583.profile import Profile
@@ -20,7 +20,6 @@ from gateway.vend import Shop, sold_message
 from ledger.reasons import Reason
 from ledger.unit import PurchaseRow, TokenRow
 
-_RECEIPT_DIGITS: Final = 6
 _FREE: Final = "10"
 _CREDIT: Final = "00"
 _LINE: Final = "|"  # a new line in printable text; source: the default profile's field 63
@@ -46,8 +45,8 @@ def sold(
     fixed = split["fixed_minor"] - split["fixed_vat_minor"] + split["fee_minor"] - split["fee_vat_minor"]
     places: dict[str, str | int] = {
         # Its last characters hold all of the receipt's chance, and are as many as the field has.
-        "receipt": receipt[-_RECEIPT_DIGITS:],
-        "receipt_text": receipt,
+        "receipt": receipt[-(room(profile, "receipt") or len(receipt)) :],
+        "receipt_text": receipt[-(room(profile, "receipt_text") or len(receipt)) :],
         "energy": split["energy_net_minor"],
         "tax": vat + sum(split["charges_minor"].values()),
         "fixed": fixed,

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from channels.iso8583.message import Message
-from ledger import banks, tables
+from ledger import tables
 from ledger.accounts import id_of
-from tests.gateway.bank.switch import Bank, network, open_bank, purchase, reversal, tokens
-from tests.simulation.shop import METER, Counter, open_counter
+from tests.gateway.bank.switch import Bank, open_bank, purchase, tokens
+from tests.simulation.shop import Counter, open_counter
 
 
 @pytest.fixture
