@@ -206,6 +206,9 @@ def slip(sale: Sale, currency: str, shown_amount: str) -> Sequence[str]:
         return [*lines, "TAKEN BACK: your account is not debited"]
     if not heard.is_approved:
         return [*lines, f"NOT SOLD  ({heard.code})", *_text(heard)]
+    digits = "".join(character for character in heard.text if character.isdecimal())
+    if heard.tokens and all(token in digits for token in heard.tokens):
+        return [*lines, *_text(heard)]  # the text says it all
     for position, token in enumerate(heard.tokens):
         groups = " ".join(token[at : at + 4] for at in range(0, len(token), 4))
         lines.append(f"token    {groups}")
