@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._sign_on: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = None
         self._securing: asyncio.Task[None] | None = None
+        self._early = b""
         self._why = ""
 
     @property
@@ -171,9 +172,13 @@ class Connection(asyncio.Protocol):
         self._sign_on = self._loop.call_later(links.settings.sign_on_s, self._is_not_proven)
         links.begun(self)
         self.flush()
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         if self.session is None:
+            self._early += data  # with the last octets of a TLS handshake: at most what one read gives
             return
         events = self.session.receive(data, self._links.moment())
         self.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,7 +85,7 @@ class Line:
         self.reader = reader
         self.writer = writer
         self._framer = Framer(profile.framing)
-        self._came: dict[str, Message] = {}
+        self.came: dict[str, Message] = {}
         self.order: list[str] = []
 
     def send(self, *messages: Message | bytes) -> None:
@@ -96,17 +97,20 @@ class Line:
     async def answer(self, stan: str) -> Message:
         """Wait for the answer with this trace number."""
         async with asyncio.timeout(10):
-            while stan not in self._came:
-                data = await self.reader.read(65_536)
-                if not data:
-                    raise ConnectionError("closed by the gateway")
-                for frame in self._framer.feed(data):
-                    if frame.is_keep_alive:
-                        continue
-                    message = self.profile.packager.decode(frame.body)
-                    self._came[str(message[11])] = message
-                    self.order.append(str(message[11]))
-        return self._came.pop(stan)
+            while stan not in self.came:
+                await self.read()
+        return self.came.pop(stan)
+
+    async def read(self) -> None:
+        """Take what comes next."""
+        data = await self.reader.read(65_536)
+        if not data:
+            raise ConnectionError("closed by the gateway")
+        for frame in self._framer.feed(data):
+            if not frame.is_keep_alive:
+                message = self.profile.packager.decode(frame.body)
+                self.came[str(message[11])] = message
+                self.order.append(str(message[11]))
 
     async def ask(self, message: Message) -> Message:
         """Send a request, and wait for its answer."""
@@ -145,11 +149,15 @@ class Bank:
     profile: Profile
     lines: list[Line] = field(default_factory=list)
 
-    async def line(self, *, signs_on: bool = True, tls: ssl.SSLContext | None = None) -> Line:
-        """A new link of the switch."""
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.peer.links.port(), ssl=tls, server_hostname="localhost" if tls is not None else None
-        )
+    async def line(self, *, signs_on: bool = True, tls: ssl.SSLContext | None = None, room: int = 0) -> Line:
+        """A new link of the switch; `room`: octets of its receive buffer."""
+        plug = socket.socket()
+        if room:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        plug.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", self.peer.links.port()))
+        server_hostname = "localhost" if tls is not None else None
+        reader, writer = await asyncio.open_connection(sock=plug, ssl=tls, server_hostname=server_hostname)
         line = Line(self.profile, reader, writer)
         self.lines.append(line)
         if signs_on:
