@@ -24,7 +24,9 @@ from typing import Any, Final, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from config import bank_checks
 from config.settings import (
+    BankSettings,
     CallbackSettings,
     ChannelSettings,
     CorrectionSettings,
@@ -67,18 +69,20 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "http": HttpSettings,
     "log": LogSettings,
     "callbacks": CallbackSettings,
-    "smpp": SmppSettings,  # the last four are lists of such tables
+    "smpp": SmppSettings,  # this and those below are lists of such tables
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "bank": BankSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service"}
+_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service", "bank": "bank"}
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "bank": BankSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
@@ -90,6 +94,8 @@ _NEVER_INLINE: Final = frozenset(
         (PrismSettings, "password"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
+        (BankSettings, "zmk"),
+        (BankSettings, "zak"),
     }
 )
 
@@ -538,6 +544,10 @@ class _Reader:
             if first in values and values[first] == values.get(second):
                 self.fault(f"{where}.{second}", table.get(second), f"another value than {first}", str(values[second]))
 
+    def check_bank(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "addresses")
+        bank_checks.check(self.fault, table, where, values)
+
     def check_ussd_links(self, services: tuple[UssdSettings, ...], links: tuple[SmppSettings, ...]) -> None:
         """A message with ussd_service_op goes to the one service of its link."""
         found, taken = {link.name: link for link in links}, dict[str, str]()
@@ -563,6 +573,7 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     SmppSettings: _Reader.check_smpp,
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
+    BankSettings: _Reader.check_bank,
 }
 
 

@@ -400,6 +400,55 @@ class UssdSettings:
     resend_s: Seconds = 5.0
 
 
+Endpoint = Annotated[str, Text(0, 255, r"(\[?[A-Za-z0-9_.:-]+\]?:\d{1,5})?", 'a host and a port, "10.0.0.1:9583"')]
+Endpoints = Annotated[
+    str,
+    Text(
+        0,
+        4096,
+        r"(\[?[A-Za-z0-9_.:-]+\]?:\d{1,5}( \[?[A-Za-z0-9_.:-]+\]?:\d{1,5})*)?",
+        'hosts and ports, separated by blanks, as in "10.0.0.1:9583 10.0.0.2:9583"',
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankSettings:
+    """One bank whose switch sells for its customers, over ISO 8583.
+
+    `profile` is its dialect: the name of one that comes along, or a file. It dials us (`listen`), we dial it (`dial`),
+    or both. `currency` is the utility's own, as the bank gives it in its messages: "404" or "KES".
+
+    `zmk` is the key that others travel under: two or more components in hexadecimal, separated by white space, or the
+    key itself; `zak` the first key for MACs, under the ZMK, with its check value behind it, as messages carry it.
+    `reversals` and `answer_within_s` are the profile's where they are not given.
+    """
+
+    name: Name
+    profile: Annotated[str, Text(1, 4096)] = "atm87"
+    currency: Annotated[str, Text(3, 3, r"[A-Z]{3}|\d{3}", "three capital letters or three digits, ISO 4217")]
+    listen: Endpoint = ""
+    dial: Endpoints = ""
+    addresses: Networks = ""
+    tls: bool = False
+    tls_certificate_file: FilePath = ""
+    tls_key_file: FilePath = ""
+    tls_ca_file: FilePath = ""
+    tls_server_name: Annotated[str, Text(0, 255)] = ""
+    tls_peer_names: Annotated[str, Text(0, 4096)] = ""
+    institution: Annotated[str, Text(0, 11, r"\d{0,11}", "up to 11 digits")] = ""
+    zmk: Secret = NO_SECRET
+    zak: Secret = NO_SECRET
+    reversals: Literal["", "accept_and_seal", "refuse"] = ""
+    answer_within_s: Annotated[float, Between(0, 600)] = 0.0
+    links_max: Annotated[int, Between(1, 64)] = 4
+    half_open_max: Annotated[int, Between(1, 1_000)] = 8
+    unanswered_max: Annotated[int, Between(1, 100_000)] = 1_000
+    connect_timeout_s: Seconds = 10.0
+    sign_on_timeout_s: Seconds = 30.0
+    write_timeout_s: Seconds = 10.0
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -426,6 +475,7 @@ class Settings:
     prism: tuple[PrismSettings, ...] = ()
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     ussd: tuple[UssdSettings, ...] = ()
+    bank: tuple[BankSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""

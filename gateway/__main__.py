@@ -17,6 +17,7 @@ from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
 from gateway import (
     app,
+    bankdaytools,
     bulktools,
     check,
     correctiontools,
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     stationtools.add_commands(commands)
     deposittools.add_commands(commands)
     shifttools.add_commands(commands)
+    bankdaytools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,8 @@ from channels import wording
 from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.http.server import CallbackServer, Limits
+from channels.iso8583.bank import BankChannel, BankObserver
+from channels.iso8583.link import LinkObserver as BankLinkObserver
 from channels.smpp.codes import Verdict
 from channels.smpp.link import Incoming, Link, LinkObserver
 from channels.smpp.messageid import IdForms
@@ -27,17 +30,21 @@ from config import languages
 from config.languages import Catalogue
 from config.settings import Settings, SmppSettings
 from gateway import modules
+from gateway.bank import peers
+from gateway.bank.desk import StoredBanks
 from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
 from gateway.keeper import Keeper
 from gateway.keywatch import KeyWatch, books_now
-from gateway.links import LinkKeeper, link_grace_s
+from gateway.links import Leased, LinkKeeper, link_grace_s
 from gateway.metrics import LinkState, Metrics
 from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
+from ledger import banks
+from ledger.banks import KeyRow
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
@@ -168,6 +175,7 @@ class Gateway:
         module: SecurityModule,
         metrics: Metrics,
         keeper: Keeper | None = None,
+        bank_keys: Mapping[str, Sequence[KeyRow]] | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -191,7 +199,6 @@ class Gateway:
         self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer, self._ussd_step)
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         binds_max = {link.name: link.binds_max for link in settings.smpp}
-        self.keeper = LinkKeeper(store, self.sms.links, binds_max, links, node, world)
         self._world = world
         self.delivery = Delivery(
             store,
@@ -204,6 +211,11 @@ class Gateway:
         )
         shop = Shop.of(settings, world, module)
         self.desk = VendingDesk(shop, store, self.delivery, metrics)
+        self.bank_desk, self.banks = self._banks(shop, catalogue, bank_keys or {})
+        dialled = [link for peer in self.banks.peers.values() for link in peer.links.dialled]
+        leased: list[Leased] = [*self.sms.links, *dialled]
+        one_each = {link.name: 1 for link in dialled}  # by one node at a time
+        self.keeper = LinkKeeper(store, leased, {**binds_max, **one_each}, links, node, world)
         services = {service.name: service for service in settings.ussd}
         self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
         language = settings.utility.default_language
@@ -224,6 +236,23 @@ class Gateway:
             {"database": self._database_answers, "links": self._is_bound, "keys": self._has_keys},
             {"sts_tables": module.status().table_set, "node": settings.gateway.node},
         )
+
+    def _banks(
+        self, shop: Shop, catalogue: Catalogue, stored: Mapping[str, Sequence[KeyRow]]
+    ) -> tuple[StoredBanks, BankChannel]:
+        """The desk for banks, and their channel."""
+        metrics = self.metrics
+        desk = StoredBanks(shop, self.store, self.desk, catalogue, peers.profiles_of(self.settings), metrics)
+        channel = peers.channel_of(
+            self.settings,
+            stored,
+            desk,
+            self._world,
+            shop.local,
+            BankObserver(metrics.bank_answered, metrics.bank_unanswered, metrics.fault),
+            BankLinkObserver(metrics.bank_refused, metrics.bank_closed),
+        )
+        return desk, channel
 
     def _ussd_step(self, incoming: Incoming) -> Coroutine[Any, Any, None] | None:
         """The work of a message that is a USSD step."""
@@ -257,12 +286,16 @@ class Gateway:
         try:
             if taken_up := await self.desk.resume(at_start=True):
                 log.info("purchases taken up again", extra={"purchases": taken_up})
+            if self.banks.peers:
+                await self.bank_desk.have_accounts()
+                await self.banks.start()
             if self.callbacks is not None:
                 await self.callbacks.start()
                 self._callbacks_serve.set()
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
                     tasks.create_task(channel.run(self.desk), name=channel.name)
+                tasks.create_task(self.banks.run(), name="banks")
                 tasks.create_task(self.keeper.run(), name="leases")
                 tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")
@@ -311,6 +344,9 @@ class Gateway:
                         counts=asdict(link.counts),
                     )
                 )
+            for peer in self.banks.peers.values():
+                open_links = {link.link: link.is_signed_on for link in peer.links.stands()}
+                self.metrics.bank_stands(peer.name, open_links, peer.waiting, peer.oldest_unanswered_s())
             self._keys.look()
             if rounds % 10 == 0:
                 try:
@@ -330,7 +366,9 @@ class Gateway:
 
     async def _is_bound(self) -> bool:
         """Bound by some link; or every link is held by other nodes, for which this one stands by."""
-        return self.sms.is_up() or not self.sms.links or self.keeper.stands_by
+        banks_wait = any(peer.links.settings.listen is not None for peer in self.banks.peers.values())
+        banks_are_up = any(peer.links.is_signed_on() for peer in self.banks.peers.values())
+        return self.sms.is_up() or banks_are_up or banks_wait or not self.keeper.links or self.keeper.stands_by
 
     async def _has_keys(self) -> bool:
         return bool(self.module.status().keys)
@@ -364,7 +402,8 @@ async def opened(
                 "refuse them; EA11 tokens are not concerned",
                 status.table_set,
             )
-        yield Gateway(settings, world, store, keys, metrics, keeper)
+        stored = {bank.name: await store.read(partial(banks.keys, bank=bank.name)) for bank in settings.bank}
+        yield Gateway(settings, world, store, keys, metrics, keeper, stored)
     finally:
         await store.close()
         if isinstance(keys, ModulePool):

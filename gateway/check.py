@@ -6,11 +6,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config import languages
-from config.settings import Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from config.settings import BankSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
 from gateway import custody
+from gateway.bank import peers
 from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
@@ -48,6 +50,7 @@ async def check(settings: Settings) -> list[Finding]:
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
         *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
           for link in settings.smpp if link.tls_ca_file),
+        *((f"bank {bank.name}", lambda bank=bank: _bank(bank)) for bank in settings.bank),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
     if not settings.smpp:
@@ -97,6 +100,25 @@ async def _keys(settings: Settings) -> str:
         raise ValueError("no vending key is loaded, so every sale will be refused: see `prepaid keys add`")
     groups = sorted({key.supply_group for key in keys})
     return f"{len(keys)} for supply groups {', '.join(groups)}"
+
+
+async def _bank(bank: BankSettings) -> str:
+    """The profile, the keys and the certificates of a bank; and whether what is dialled answers."""
+    profile = peers.profile_of(bank)
+    keys = peers.keys_of(bank, profile, (), datetime.fromtimestamp(0, UTC), are_all=False)
+    links = peers.link_settings(bank)
+    said = [f"profile {profile.name}"]
+    if keys is not None:
+        said.append("keys " + (", ".join(f"{key.handle} {key.kcv}" for key in keys.status()) or "none"))
+    if links.listen is not None:
+        said.append(f"listens on {bank.listen}" + (" with TLS" if links.tls_listen else ""))
+    for host, port in links.dial:
+        async with asyncio.timeout(_CONNECT_S):
+            server_name = (links.tls_server_name or host) if links.tls_dial else None
+            _, writer = await asyncio.open_connection(host, port, ssl=links.tls_dial, server_hostname=server_name)
+        writer.close()
+        said.append(f"{host}:{port} answers")
+    return ", ".join(said)
 
 
 async def _custody(settings: Settings) -> str:
@@ -208,4 +230,5 @@ async def _no_links(settings: Settings) -> str:
     """Without links the texts of phones come nowhere; counters sell all the same, and so do menus over HTTP."""
     ways = ["counters (`prepaid sell`)"]
     ways += [f"USSD {way.name}" for way in settings.ussd if way.kind != "smpp"]
+    ways += [f"bank {bank.name}" for bank in settings.bank]
     return f"no [[smpp]] link: nobody can buy by SMS; what sells: {', '.join(ways)}"

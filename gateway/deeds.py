@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 _COPIES_WINDOW_S: Final = 3_600
 _ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 _SAVED_SHOWN: Final = 5
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 TOMBSTONE: Final = b"reversed\0before\0"
 """The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
@@ -129,6 +130,8 @@ class Arrival:
         try:
             if self.is_too_often and (phone is None or phone.station_id is None):
                 raise Refusal(Reason.TOO_OFTEN)
+            if inbound.answer_by is not None and now >= inbound.answer_by:
+                raise Refusal(Reason.BUSY)  # its peer is told no, so it is never sold
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
             else:
@@ -305,7 +308,9 @@ def new_purchase(
         sale=None,
         receipt=None,
         accepted_at=inbound.received_at,
-        expires_at=now + timedelta(seconds=shop.settings.purchase.reservation_timeout_s),
+        expires_at=min(
+            now + timedelta(seconds=shop.settings.purchase.reservation_timeout_s), inbound.answer_by or _NEVER
+        ),
     )
 
 

@@ -20,9 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from channels.counter import CounterSale
+from channels.iso8583 import shipped
+from channels.iso8583.switch import BankSwitch, SwitchSettings
+from channels.iso8583.switch import Fault as BankFault
+from channels.iso8583.switch_books import Fate, Sale, slip
+from channels.iso8583.switch_messages import Terminal
 from channels.smpp.message_centre import Account, CentreSettings, Fault, MessageCentre, ReceivedReply
 from channels.ussd.simulated import Phone, Provider, Shown
 from config.settings import (
+    BankSettings,
     CallbackSettings,
     DatabaseSettings,
     GatewaySettings,
@@ -62,6 +68,7 @@ SHORT_CODE = "20777"
 _METERS_MAX = 1000
 USSD_CODE = "*384*777#"
 _SYSTEM_ID, _PASSWORD = "umoja", "sandbox"
+_BANK, _KES = "sandbox-bank", "404"
 _REPLY_WITHIN_S = 10.0
 
 UTILITY = UtilitySettings(
@@ -154,6 +161,7 @@ class Sandbox:
     centre: MessageCentre
     phones: Phones
     provider: Provider
+    bank: BankSwitch
     meters: dict[str, Meter]
     world: World
     wrong: list[str] = field(default_factory=list)  # what did not come out as it must
@@ -186,9 +194,12 @@ async def sandbox(
             serving = asyncio.create_task(gateway.run())
             try:
                 provider = await _ussd_provider(gateway, world)
+                bank = _bank(gateway, world)
                 try:
-                    yield Sandbox(gateway, centre, Phones(centre), provider, meters, world)
+                    await bank.start()
+                    yield Sandbox(gateway, centre, Phones(centre), provider, bank, meters, world)
                 finally:
+                    await bank.stop()
                     await provider.close()
             finally:
                 serving.cancel()
@@ -205,6 +216,23 @@ async def _ussd_provider(gateway: app.Gateway, world: World) -> Provider:
     provider = Provider(url, service.kind, USSD_CODE, lambda: f"ATUid_{world.nonce(8).hex()}", world.now)
     await provider.open()
     return provider
+
+
+def _bank(gateway: app.Gateway, world: World) -> BankSwitch:
+    """A bank's switch with cash machines, which will dial this gateway."""
+    zone = app.zone(gateway.settings)
+    settings = SwitchSettings(
+        port=gateway.banks.peers[_BANK].links.port(),
+        answer_timeout_s=_REPLY_WITHIN_S,
+        terminals=(Terminal(acceptor="MARKET STREET", currency=_KES),),
+    )
+    return BankSwitch(
+        settings,
+        shipped.shipped(shipped.DEFAULT),
+        now=world.now,
+        local=lambda moment: moment.astimezone(zone),
+        random=world.chance,
+    )
 
 
 def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tuple[Settings, list[VendingKeyRecord]]:
@@ -224,6 +252,7 @@ def _prepare(folder: Path, world: World, centre_port: int, http_port: int) -> tu
             UssdSettings(name="menu", kind="africastalking", path_secret=Secret(world.nonce(16).hex())),
             UssdSettings(name="menu-smpp", kind="smpp", links="sandbox", code=USSD_CODE),
         ),
+        bank=(BankSettings(name=_BANK, currency=_KES, listen="127.0.0.1:0", addresses="127.0.0.0/8"),),
         log=LogSettings(level="WARNING", format="text"),
         smpp=(
             SmppSettings(
@@ -332,6 +361,42 @@ async def sell_at_counter(box: Sandbox) -> None:
     _type_in(box, about, box.meters[drn], printed.text)
 
 
+async def withdraw(box: Sandbox) -> None:
+    """At a cash machine: a purchase, its repeat that gets the same token, and one that is taken back unseen."""
+    bank, meter = box.bank, "07003012239"
+    await asyncio.wait_for(bank.ready(2), _REPLY_WITHIN_S)
+    print("\n--- at a bank's cash machine, over ISO 8583; two links, the card masked")
+    first = await bank.buy(meter, 75_000)
+    text = _show_slip(first)
+    _type_in(box, "a cash machine", box.meters[meter], text)
+    before = tokens_in(text)
+    print("    the bank asks again, as if the answer had been lost (0201): ", end="")
+    await bank.repeat(first)
+    again = list(first.heard.tokens) if first.heard is not None else []
+    print("the same token" if again == before else "another token")
+    print("--- the machine has no paper: the bank takes the purchase back (0420), nobody has seen the token")
+    bank.arm(BankFault.NO_PAPER)
+    second = await bank.buy("37180000434", 30_000)
+    _show_slip(second)
+    await bank.repeat(second)
+    said = second.heard.code if second.heard is not None else "nothing"
+    print(f"    asked for again, it is answered {said}: the token is sealed, on every channel")
+    told = await bank.reconcile(bank.business_date)
+    owed = plain(bank.books.net_minor(), UTILITY.minor_digits)
+    print(f"    the bank reconciles (0500): {'in' if told.in_balance else 'out of'} balance, it owes {owed}")
+    if (first.fate, second.fate) != (Fate.APPROVED, Fate.REVERSED) or again != before or not told.in_balance:
+        box.wrong.append("a cash machine: a purchase, its repeat or its reversal")
+    if second.heard is None or second.heard.tokens:
+        box.wrong.append("a cash machine: a token that was sealed came out")
+    box.wrong.extend(bank.books.wrong)
+
+
+def _show_slip(sale: Sale) -> str:
+    text = "\n".join(slip(sale, UTILITY.currency, plain(sale.order.amount_minor, UTILITY.minor_digits)))
+    print("\n".join(f"    | {line}" for line in text.split("\n")))
+    return text
+
+
 def tokens_in(text: str) -> list[str]:
     """The 20-digit tokens in a text, in their order, whatever stands between their groups of four."""
     plain_text = "".join(c for c in text if c.isdigit() or c.isalpha() or c == "\n")
@@ -387,6 +452,7 @@ async def _run(folder: Path, *, once: bool) -> int:
         await converse(box)
         await dial(box)
         await sell_at_counter(box)
+        await withdraw(box)
         await show_books(box)
         for sentence in box.wrong:
             print(f"WRONG: {sentence}")
@@ -398,6 +464,7 @@ async def _run(folder: Path, *, once: bool) -> int:
 
 async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
     print(f"\nstill serving; health and metrics on http://127.0.0.1:{box.gateway.health.port}/readyz and /metrics")
+    print(f"a cash machine of your own: prepaid simulate bank --port {box.bank.port} --currency {_KES} --links 1")
     print("type PHONE TEXT to send a text, as in: 254711013579 04012345676 200        (Ctrl-C ends)")
     web = WebPhones(box.provider, 0, box.phones.send)
     await web.start()

@@ -29,6 +29,7 @@ from gateway.unlock import master_key_of
 from gateway.world import World
 from ledger import operators, vendingkeys
 from ledger.audit import ChainBroken, Origin
+from ledger.bankdays import BankDayRefused
 from ledger.changes import ChangeRefused
 from ledger.corrections import CorrectionRefused
 from ledger.operators import Operator, OperatorRefused
@@ -119,6 +120,7 @@ _REFUSED: Final = (
     CorrectionRefused,
     StationRefused,
     TariffRefused,
+    BankDayRefused,
 )
 
 

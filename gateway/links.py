@@ -11,10 +11,9 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import ledger.links as leases
-from channels.smpp.link import Link
 from config.settings import LinksSettings
 from gateway.world import World
 from ledger.links import Held, Wish
@@ -33,13 +32,39 @@ def link_grace_s(settings: LinksSettings) -> float:
     return min(5.0, settings.lease_s / 6)
 
 
+class Leased(Protocol):
+    """A link that is open only while it is permitted to."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unlike every other link's."""
+        ...
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it has no connection, and will make none before it is permitted to."""
+        ...
+
+    def permit(self, until: float | None = None) -> None:
+        """Be open, until this time of the loop's clock at the latest."""
+        ...
+
+    def forbid(self) -> None:
+        """Be closed."""
+        ...
+
+    def let_send(self, may_send: bool) -> None:
+        """Obey an operator's wish."""
+        ...
+
+
 class LinkKeeper:
     """Sees that this node is bound by the links it holds, and by no other."""
 
     def __init__(
         self,
         store: Store,
-        links: Sequence[Link],
+        links: Sequence[Leased],
         binds_max: Mapping[str, int],
         settings: LinksSettings,
         node: str,
@@ -55,6 +80,11 @@ class LinkKeeper:
         self._holder = str(world.new_id())  # another one after each start
         self._held: dict[str, Held] = {}
         self._has_looked = False
+
+    @property
+    def links(self) -> list[str]:
+        """The names of the links that nodes share."""
+        return list(self._links)
 
     @property
     def held(self) -> Mapping[str, Held]:

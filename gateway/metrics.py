@@ -119,6 +119,34 @@ class Metrics:
             "link_responses", "Responses to messages sent, by command_status; none where none came.", "link", "status"
         )
         self._binds_refused = self._counter("link_binds_refused", "Binds refused, by command_status.", "link", "status")
+        self._bank_answers = self._counter(
+            "bank_answers",
+            "Requests of banks that were answered, by what was asked and the code.",
+            "bank",
+            "asked",
+            "code",
+        )
+        self._bank_unanswered = self._counter(
+            "bank_unanswered",
+            "Requests of banks that were not answered, for want of an outcome or a link.",
+            "bank",
+            "asked",
+        )
+        self._bank_refused = self._counter(
+            "bank_messages_refused", "Messages of banks that were refused at once, by what was wrong.", "bank", "fault"
+        )
+        self._bank_closed = self._counter("bank_links_closed", "Links of banks that ended, by why.", "bank", "why")
+        self._bank_links = self._gauge("bank_links", "Links of a bank that are open, or signed on.", "bank", "state")
+        self._bank_waiting = self._gauge("bank_requests_waiting", "Requests of a bank that wait for answers.", "bank")
+        self._bank_oldest = self._gauge(
+            "bank_oldest_unanswered_seconds", "For how long a bank's oldest request waits; 0 if none does.", "bank"
+        )
+        self._bank_link_up = self._gauge(
+            "bank_link_up", "1 if a bank's link is signed on, 0 if just open.", "bank", "link"
+        )
+        self._bank_seconds = self._histogram(
+            "bank_answer_seconds", "Time from a bank's request to its written answer.", _SECONDS, "bank"
+        )
         self._receipts = self._counter("receipts", "Delivery receipts, by their state.", "link", "state")
         self._keys_ending = self._gauge(
             "vending_keys_ending",
@@ -147,6 +175,7 @@ class Metrics:
             )
         }
         self._asked_of: dict[str, int] = {}
+        self._bank_link_names: dict[str, set[str]] = {}
         self._batch_size = self._histogram("batch_size", "Requests written in one transaction.", _BATCH_SIZES)
         self._batch_seconds = self._histogram(
             "batch_seconds", "Time of one transaction, from its begin to its commit.", _SECONDS
@@ -231,6 +260,38 @@ class Metrics:
     def delivered(self, link: str, seconds: float) -> None:
         """A message reached its phone, so long after the message centre took it."""
         self._delivery_seconds.labels(self._links.bounded(link)).observe(seconds)
+
+    def bank_answered(self, bank: str, asked: str, code: str, seconds: float) -> None:
+        """A bank's request was answered with this code."""
+        name = self._links.bounded(bank)
+        self._bank_answers.labels(name, asked, self._statuses.bounded(code)).inc()
+        self._bank_seconds.labels(name).observe(seconds)
+
+    def bank_unanswered(self, bank: str, asked: str) -> None:
+        """A bank's request was not answered; the bank will ask again."""
+        self._bank_unanswered.labels(self._links.bounded(bank), asked).inc()
+
+    def bank_refused(self, bank: str, fault: str) -> None:
+        """A bank's message was refused before anybody was asked."""
+        self._bank_refused.labels(self._links.bounded(bank), fault).inc()
+
+    def bank_closed(self, bank: str, why: str) -> None:
+        """A bank's link ended."""
+        self._bank_closed.labels(self._links.bounded(bank), why).inc()
+
+    def bank_stands(self, bank: str, links: Mapping[str, bool], waiting: int, oldest_s: float) -> None:
+        """How a bank's links stand now; `links` by their names, True if signed on."""
+        name = self._links.bounded(bank)
+        self._bank_links.labels(name, "open").set(len(links))
+        self._bank_links.labels(name, "signed_on").set(sum(links.values()))
+        self._bank_waiting.labels(name).set(waiting)
+        self._bank_oldest.labels(name).set(oldest_s)
+        seen = self._bank_link_names.setdefault(name, set())
+        for gone in seen - links.keys():
+            self._bank_link_up.remove(name, gone)
+        self._bank_link_names[name] = set(links)
+        for link, is_signed_on in links.items():
+            self._bank_link_up.labels(name, link).set(1 if is_signed_on else 0)
 
     def fault(self, part: str) -> None:
         """A part of the program met a bug of ours."""

@@ -17,7 +17,7 @@ from gateway.deeds import TOMBSTONE
 from gateway.purchase import SOLD, Event, State
 from gateway.undo import WITHDRAWN, brings_token
 from gateway.vend import Done, Life, Shop, Vending
-from ledger import correction_tables, selling, tables
+from ledger import bank_batch, correction_tables, selling, tables
 from ledger.batch import WITHDRAW_UNSEEN
 from ledger.counter import CHANNEL
 from ledger.reasons import Reason
@@ -48,7 +48,8 @@ class Reversal:
 
     `original` and `key` are natural keys, "channel|reference": of the request that is to be reversed, and of this
     reversal itself, by which a repeat of it is known. `fingerprint` is 16 octets over its content. Amount and meter
-    are compared where the asker names them.
+    are compared where the asker names them. `policy` is that of the asking peer where its channel has several;
+    `is_settled`: the day of the original is closed between the peer and us.
     """
 
     original: str
@@ -61,6 +62,8 @@ class Reversal:
     evidence: Evidence = Evidence.NONE
     amount_minor: int | None = None
     drn: str | None = None
+    policy: str | None = None
+    is_settled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +162,17 @@ class Reverse:
         point = unit.points[row.service_point_id]
         if point.last_sale != row.id or point.vending is not None or "case" in life.split:
             return Reason.REVERSAL_NOT_LAST
-        if self.asked.asked_at > row.accepted_at + timedelta(minutes=settings.reversal_window_minutes):
+        is_late = self.asked.is_settled
+        if is_late is None:
+            is_late = self.asked.asked_at > row.accepted_at + timedelta(minutes=settings.reversal_window_minutes)
+        if is_late:
             return Reason.REVERSAL_LATE
         if not selling.is_undoable(unit, row.id, row.channel):
             return Reason.REVERSAL_LATE
         payer = unit.balances.get(row.payer_id) if row.payer_id is not None else None
         if payer is not None and payer.closed_at is not None:
             return Reason.REVERSAL_LATE  # the account that the money would go back to was closed since
-        if settings.reversals == "refuse":
+        if (self.asked.policy or settings.reversals) == "refuse":
             return Reason.REVERSALS_NOT_TAKEN
         return None if self._is_unseen(unit, row) else Reason.TOKEN_DISCLOSED
 
@@ -176,6 +182,9 @@ class Reverse:
             return True  # all of its money went to charges and debts
         if unit.disclosed.get(row.id):
             return False
+        is_vouched_for = self.asked.evidence is not Evidence.NONE and self.asked.channel == row.channel
+        if row.channel == bank_batch.CHANNEL:
+            return is_vouched_for  # it was answered by its link, and nothing of that is in the outbox
         node = self.shop.settings.gateway.node
         for reply in unit.outbox.get(row.id, ()):
             if reply.state == WITHDRAWN or not brings_token(reply):

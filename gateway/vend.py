@@ -27,7 +27,8 @@ from gateway.purchase import UNDONE, Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
 from gateway.undo import take_back_key_change, undo_json, undo_sale
 from gateway.world import World
-from ledger import books, entries, pricing, selling, tables
+from ledger import bank_batch, books, entries, pricing, selling, tables
+from ledger.accounts import id_of
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.meterlife import Status
 from ledger.reasons import Reason, Refusal
@@ -214,7 +215,8 @@ class Vending:
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
                 debt_cap_percent=self.shop.debt_cap_percent,
             )
-            self._require_money(account, station, row.amount_minor)
+            if not is_paid_already(row):
+                self._require_money(account, station, row.amount_minor)
             selling.require_seller(unit, row.id, row.channel, row.amount_minor)
             life.tokens, life.meter = tokens.inputs(self._minting(), row.id, meter, sale)
         except Refusal as refusal:
@@ -281,7 +283,9 @@ class Vending:
             raise Refusal(Reason.TOO_OFTEN)
 
     def _payer(self, phone: Phone | None, meter: Meter, row: PurchaseRow) -> tuple[UUID, Phone | None]:
-        """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""
+        """Who pays: a bank for its customer; the sender's wallet, or the float of her station (then the phone too)."""
+        if is_paid_already(row):
+            return id_of(bank_batch.account_of(row.peer)), None
         if phone is not None and phone.wallet_id is not None:
             enough = self.unit.balances[phone.wallet_id].available_minor >= row.amount_minor
             if enough or phone.station_account_id is None:
@@ -323,9 +327,11 @@ class Vending:
         self._set_meter(life)
 
     def _take_payment(self, life: Life) -> Event:
-        """Wallets and floats are in our own books: the answer is certain and at once."""
+        """Wallets and floats are in our own books: the answer is certain and at once. So is a bank's word."""
         row = life.row
         assert row.payer_id is not None
+        if is_paid_already(row):
+            return Event.PAID
         try:
             if self._is_at_once(life):
                 books.require(self.unit, row.payer_id, row.amount_minor)
@@ -359,7 +365,8 @@ class Vending:
         except ModuleSilent:
             # It answers at once as a rule, and now it does not: hold the money after all, and wait.
             assert life.row.payer_id is not None
-            self._hold(life.row, life.row.payer_id)
+            if not is_paid_already(life.row):
+                self._hold(life.row, life.row.payer_id)
             self._ask_later(life)
             return None
         except StsError as error:
@@ -417,13 +424,13 @@ class Vending:
                 station_code=split["station_code"],
                 given_minor=split.get("given_minor", 0),
             ),
-            limited=(row.payer_id,),
+            limited=() if is_paid_already(row) else (row.payer_id,),
             business_date=self.shop.local(row.accepted_at).date(),
             recorded_at=self.now,
             purchase_id=row.id,
         )
         self._set_account(row, life.after, split["debts_minor"])
-        if row.sender:  # a correction may be for somebody whose phone nobody knows
+        if row.sender:
             available = unit.balances[row.payer_id].available_minor
             self._owe(row.id, row, sold_message(self.shop, row, life.meter.drn, split, life.tokens, available))
 
@@ -502,9 +509,8 @@ class Vending:
         kind, today = "reversal" if is_sealed else "refund", self.shop.local(now).date()
         undo_sale(self.unit, row, life.split, self.shop.world.new_id(), kind, today, now)
         self.done.freed = row.service_point_id
-        if row.sender:
-            values = self.shop.money(drn=life.meter.drn, amount_minor=row.amount_minor, receipt=row.receipt)
-            self._owe(row.id, row, Message(row.reason.lower(), values))
+        values = self.shop.money(drn=life.meter.drn, amount_minor=row.amount_minor, receipt=row.receipt)
+        self._owe(row.id, row, Message(row.reason.lower(), values))
 
     # --- storing ---
 
@@ -546,6 +552,8 @@ class Vending:
         unit.put("recent", row.meter_id, (*others, row))
 
     def _owe(self, request_id: UUID, to: PurchaseRow, message: Message) -> None:
+        if not to.sender:
+            return  # a correction for somebody whose phone nobody knows; or a bank, which is answered by its link
         reply = Reply(
             id=self.shop.world.new_id(),
             request_id=request_id,
@@ -557,6 +565,11 @@ class Vending:
             message=message,
         )
         owe(self.shop, self.unit, self.done, self.now, request_id, reply)
+
+
+def is_paid_already(row: PurchaseRow) -> bool:
+    """Whether the money was taken elsewhere: a bank has debited its customer, and owes it to us in settlement."""
+    return row.channel == bank_batch.CHANNEL
 
 
 def require_in_service(meter: Meter) -> None:

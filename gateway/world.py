@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -57,3 +58,8 @@ class RealWorld:
 
     def nonce(self, octets: int) -> bytes:
         return secrets.token_bytes(octets)
+
+
+def seeded(seed: int) -> Callable[[], float]:
+    """Chance that comes again with its seed, for simulators; never for keys."""
+    return random.Random(seed).random

@@ -37,6 +37,7 @@ CHART: Final[dict[str, Kind]] = {
     "float":      Kind(Side.CREDIT, True,  "a station's deposit, from which it sells"),
     "owed":       Kind(Side.DEBIT,  True,  "what a station on credit owes, down to its limit"),
     "clearing":   Kind(Side.DEBIT,  False, "money on its way from banks and operators"),
+    "bank":       Kind(Side.DEBIT,  False, "money that banks have paid"),
     "receivable": Kind(Side.DEBIT,  False, "arrears of customers"),
     "carry":      Kind(Side.CREDIT, False, "cents kept for customers whose units are rounded down"),
     "tax":        Kind(Side.CREDIT, False, "tax collected for the state"),

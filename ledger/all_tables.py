@@ -5,6 +5,8 @@ A module of tables is named here so that its tables are in `metadata`; nothing e
 
 from __future__ import annotations
 
+from ledger import bank_tables as _bank_tables
+from ledger import bankday_tables as _bankday_tables
 from ledger import bulk_tables as _bulk_tables
 from ledger import correction_tables as _correction_tables
 from ledger import record_tables as _record_tables
@@ -16,4 +18,14 @@ from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
 
-MODULES = (_tables, _record_tables, _correction_tables, _sms_tables, _stations, _ussd_tables, _bulk_tables)
+MODULES = (
+    _tables,
+    _record_tables,
+    _correction_tables,
+    _sms_tables,
+    _stations,
+    _ussd_tables,
+    _bulk_tables,
+    _bank_tables,
+    _bankday_tables,
+)

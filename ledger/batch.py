@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import correction_tables, counter, sms_tables, tables, ussd_tables
+from ledger import bank_batch, correction_tables, counter, sms_tables, tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.stations_tables import commission_scheme
 from ledger.unit import (
@@ -209,6 +209,7 @@ INSERTS = {
         correction_tables.account_payment,
         counter.COUNTER_SALE,
         counter.COUNTER_PAYMENT,
+        bank_batch.BANK_REQUEST,
         sms_tables.sms_sent,
     )
 }
@@ -406,6 +407,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     if msisdns:
         unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
     yield from counter.fill(unit, need)
+    yield from bank_batch.fill(unit, need)
     if need.last_sales_of:
         for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
             unit.last_sales.setdefault(msisdn, []).append(PurchaseRow(*purchase))

@@ -90,6 +90,16 @@ def deposit(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
     return balanced([(id_of("clearing:bank"), -amount_minor), (account, amount_minor)])
 
 
+def bank_paid(bank: str, amount_minor: int) -> tuple[Posting, ...]:
+    """What a bank has paid (or, negative, was paid) for sales at its machines: no longer on its way."""
+    return balanced([(id_of(f"bank:{bank}"), -amount_minor), (id_of(f"clearing:{bank}"), amount_minor)])
+
+
+def bank_loss(bank: str, amount_minor: int) -> tuple[Posting, ...]:
+    """What a bank will not pay (or, negative, has paid too much and does not want back)."""
+    return balanced([(id_of("loss:banks"), -amount_minor), (id_of(f"clearing:{bank}"), amount_minor)])
+
+
 def commission_paid(commission: UUID, account: UUID, amount_minor: int) -> tuple[Posting, ...]:
     """Commission that was owed to a station: into its float, or off what it owes."""
     return balanced([(commission, -amount_minor), (account, amount_minor)])

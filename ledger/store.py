@@ -228,12 +228,15 @@ class Store:
         """How many deeds wait for a batch."""
         return len(self._queue)
 
-    async def submit(self, deed: Deed[T]) -> T:
-        """The deed's answer, after its commit. Raises what `decide` raised, QueueFull, or the database's error."""
+    async def submit(self, deed: Deed[T], *, is_urgent: bool = False) -> T:
+        """The deed's answer, after its commit. Raises what `decide` raised, QueueFull, or the database's error.
+
+        An urgent deed goes before all that wait. Only for what is right in any order, such as repeats and reversals.
+        """
         if len(self._queue) >= self._queue_max:
             raise QueueFull(f"{self._queue_max} deeds wait")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Waiting(deed, future))
+        self._enqueue(_Waiting(deed, future), is_urgent)
         return await future
 
     async def submit_noted(self, deed: Deed[T], note: Callable[[sa.Connection, T], object]) -> T:
@@ -263,10 +266,10 @@ class Store:
         """Finish what waits, then let go of the database."""
         raise AssertionError("only the stores below are made")
 
-    def _enqueue(self, item: _Waiting[Any] | _Call[Any]) -> None:
+    def _enqueue(self, item: _Waiting[Any] | _Call[Any], is_urgent: bool = False) -> None:
         if self._closed:
             raise StoreClosed("the store is closed")
-        self._queue.append(item)
+        (self._queue.appendleft if is_urgent else self._queue.append)(item)
         self._wake()
 
     def _wake(self) -> None:

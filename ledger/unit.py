@@ -46,6 +46,9 @@ class Need:
     originals: list[str] = field(default_factory=list)  # idempotency keys of requests to be reversed: as `undone`
     reversals: list[str] = field(default_factory=list)  # idempotency keys of reversals, with what they were answered
     sellers: list[tuple[str, str]] = field(default_factory=list)  # operators at a counter: login, local day
+    banks: list[str] = field(default_factory=list)  # banks that ask, with their current business days
+    bank_traces: list[str] = field(default_factory=list)  # requests of those banks by their trace
+    bank_requests: list[UUID] = field(default_factory=list)  # requests of banks; those of the purchases come anyway
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,37 @@ class CounterSale:
     cash_minor: int
     card_minor: int
     cheque_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class BankRequestRow:
+    """A request of a bank as stored; `ledger/bank_tables.py` says what is what."""
+
+    id: UUID
+    bank: str
+    function: str
+    trace: str | None
+    mti: str
+    stan: str
+    rrn: str
+    terminal: str
+    acceptor: str
+    acquirer: str
+    sent: str
+    local_time: str
+    local_date: str
+    business_date: date
+    amount_minor: int
+    currency: str
+    drn: str
+    original: UUID | None
+    outcome: str
+    reason: str | None
+    code: str | None
+    answers: int
+    is_closed: bool
+    link: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +458,9 @@ class Unit:
         self.seller_days: dict[tuple[str, str], SellerDay] = {}
         self.seller_days_read: frozenset[tuple[str, str]] = frozenset()
         self.counter_sales: dict[UUID, CounterSale] = {}  # by purchase
+        self.bank_requests: dict[UUID, BankRequestRow] = {}
+        self.bank_traces: dict[tuple[str, str], UUID] = {}  # bank and trace -> request
+        self.bank_days: dict[str, date] = {}  # the business date that each bank announced last
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}

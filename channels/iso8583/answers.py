@@ -37,10 +37,12 @@ class TokenSaid:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Said:
-    """What an answer says besides its code: tokens, and texts or numbers by the names of the profile's places."""
+    """What an answer says besides its code: tokens, texts or numbers by the names of the profile's places, and fields
+    by their numbers."""
 
     tokens: Sequence[TokenSaid] = ()
     places: Mapping[str, str | int] = field(default_factory=dict)
+    fields: Mapping[int, str] = field(default_factory=dict)
 
 
 NOTHING: Final = Said()
@@ -51,7 +53,8 @@ def answer_to(profile: Profile, message: Message, why: Reason | Outcome, said: S
     fields: dict[int, Value] = {number: message[number] for number in profile.echo if number in message}
     fields[profile.response_field] = profile.code(why)
     made = Message(mti.answer_of(message.mti), fields, message.header)
-    return _with(profile, made, said)
+    plain: dict[int, Value] = {number: _filled(profile, number, text) for number, text in said.fields.items()}
+    return placed(profile, made.having(plain), _texts(said))
 
 
 def begun(profile: Profile, network: Network, values: Mapping[int, str]) -> Message:
@@ -61,26 +64,61 @@ def begun(profile: Profile, network: Network, values: Mapping[int, str]) -> Mess
     return Message(rule.mtis[0], {**values, int(rules.code): rules.code_of(network)})
 
 
-def _with(profile: Profile, message: Message, said: Said) -> Message:
-    """The message with what is said, put where the profile wants it."""
+def placed(profile: Profile, message: Message, texts: Iterable[tuple[str, str]]) -> Message:
+    """The message with texts put where the profile has their places; a place it has not is left out.
+
+    A place may come again where its field may. Raises EncodeError for what fits no layout.
+    """
     values: dict[int, list[tuple[str, str]]] = {}
     plain: dict[int, Value] = {}
-    for place, text in _texts(profile, said):
+    for place, text in texts:
         path = profile.places.get(place)
         if path is None:
             continue  # this bank has no place for it
-        name, _, tag = path.partition(".")
+        name, bracket, span = path.partition("[")
+        number, _, tag = name.partition(".")
         if tag:
-            values.setdefault(int(name), []).append((tag, text))
+            values.setdefault(int(number), []).append((tag, text))
+        elif bracket:
+            known = plain.get(int(number), message.get(number))
+            plain[int(number)] = _spliced(profile, int(number), known if isinstance(known, str) else "", span, text)
         else:
             plain[int(name)] = _filled(profile, int(name), text)
-    for number, pairs in values.items():
-        before = message[number] if number in message else None
-        plain[number] = _parts(profile, message.mti, number, before, pairs)
+    for at, pairs in values.items():
+        before = message[at] if at in message else None
+        plain[at] = _parts(profile, message.mti, at, before, pairs)
     return message.having(plain)
 
 
-def _texts(profile: Profile, said: Said) -> Iterable[tuple[str, str]]:
+def room(profile: Profile, place: str) -> int | None:
+    """The most characters that a place has; None if the profile does not have it, or sets no limit."""
+    path = profile.places.get(place, "").partition("[")[0]
+    number, _, tag = path.partition(".")
+    if not number:
+        return None
+    structure = profile.packager.fields.structures.get(int(number))
+    if not tag:
+        return profile.packager.fields.codecs[int(number)].form.length
+    parts = []
+    if isinstance(structure, Positions):
+        parts = [part for layout in structure.all_layouts for name, part in layout.parts if name == tag]
+    elif isinstance(structure, Tlv):
+        parts = [structure.part(tag)]
+    return max((form.length for part in parts if part is not None for form in part.choices), default=None)
+
+
+def _spliced(profile: Profile, number: int, known: str, span: str, text: str) -> str:
+    """A field of which one place is a slice, "4:16" of an amount with its currency before it."""
+    form = profile.packager.fields.codecs[number].form
+    begin, _, end = span.rstrip("]").partition(":")
+    first, last = int(begin or 0), int(end or form.length)
+    is_number = form.kind is Kind.N
+    whole = known or ("0" if is_number else " ") * form.length
+    width = last - first
+    return whole[:first] + (text.zfill(width) if is_number else text.ljust(width)) + whole[last:]
+
+
+def _texts(said: Said) -> Iterable[tuple[str, str]]:
     for token in said.tokens:
         yield from zip(_PER_TOKEN, (token.digits, str(token.units_hundredths), token.kind), strict=True)
     for place, value in said.places.items():

@@ -76,7 +76,12 @@ LAYOUT_90: Final[Layout] = (("mti", 4), ("stan", 6), ("sent", 10), ("acquirer", 
 
 def original_text(original: Original, layout: Layout = LAYOUT_90) -> str:
     """The field as it is sent."""
-    values = [(getattr(original, name, ""), width) for name, width in layout]
+    widths = dict(layout)
+    values = [
+        # The length of a part that is written whole.
+        (str(widths[name.removesuffix("_length")]) if name.endswith("_length") else getattr(original, name, ""), width)
+        for name, width in layout
+    ]
     text = "".join(str(value).zfill(width) for value, width in values)
     wanted = sum(width for _, width in layout)
     if len(text) != wanted or not (text.isascii() and text.isdecimal()):

@@ -113,6 +113,7 @@ class Session:
         next_stan: Callable[[], int],
         keys: KeyModule | None = None,
         own: Mapping[int, str] | None = None,
+        unanswered_max: int = UNANSWERED_MAX,
     ) -> None:
         if profile.mac is not None and keys is None:
             raise KeyRefused(Fault.KEY_MISSING, "keys", "a key module expected for a profile with MACs")
@@ -122,6 +123,7 @@ class Session:
         self._keys: Final = keys
         self._next_stan: Final = next_stan
         self._own: Final = dict(own or {})
+        self._unanswered_max: Final = unanswered_max
         self._framer: Final = Framer(profile.framing)
         self._output = bytearray()
         self._waiting: dict[tuple[str, ...], tuple[Network, float]] = {}
@@ -240,9 +242,9 @@ class Session:
             return [Refused(IsoError(Fault.MTI, "MTI", "a class from 1 to 8 expected"), False)]
         generations = self._generations(at)
         if mti.is_answer(message.mti):
-            return self._answered(message, generations)
+            return self._answered(message, generations, at)
         try:
-            self._check_mac(message, generations)
+            self._check_mac(message, generations, at)
             request = request_of(self._profile, message)
         except MacError as error:
             return [self._refuse(message, frame, error, Outcome.MAC_WRONG)]
@@ -265,8 +267,8 @@ class Session:
         if not self.is_signed_on and request.asked is not Asked.NETWORK:
             error = IsoError(Fault.MTI, "MTI", "a sign-on before business expected")
             return [self._refuse(message, frame, error, Outcome.NOT_SIGNED_ON)]
-        if self.unanswered >= UNANSWERED_MAX:
-            error = IsoError(Fault.MTI, "MTI", f"at most {UNANSWERED_MAX} requests without answer expected")
+        if self.unanswered >= self._unanswered_max:
+            error = IsoError(Fault.MTI, "MTI", f"at most {self._unanswered_max} requests without answer expected")
             return [self._refuse(message, frame, error, Reason.BUSY)]
         self.unanswered += 1
         return [Came(request, frame.tpdu)]
@@ -296,13 +298,13 @@ class Session:
             return False
         return True
 
-    def _answered(self, message: Message, generations: tuple[Generation, ...]) -> list[Event]:
+    def _answered(self, message: Message, generations: tuple[Generation, ...], at: Moment) -> list[Event]:
         """An answer: to a request of ours, or to nothing we know; then it is only counted."""
         key = answer_key_of(message, self._profile.answers["8"])
         if key not in self._waiting:
             return [Refused(IsoError(Fault.MTI, "MTI", "no answer expected"), False)]
         try:
-            self._check_mac(message, generations)
+            self._check_mac(message, generations, at)
         except MacError as error:
             return [Refused(error, False)]
         network, _ = self._waiting.pop(key)
@@ -325,10 +327,14 @@ class Session:
         assert rules is not None and keys is not None, "looked at before"
         return lambda data: keys.mac(rules.key, rules.algorithm, rules.padding, data, generation)
 
-    def _check_mac(self, message: Message, generations: tuple[Generation, ...]) -> None:
+    def _check_mac(self, message: Message, generations: tuple[Generation, ...], at: Moment) -> None:
         rules = self._profile.mac
-        if rules is not None:
-            mac.check(self._profile.packager, rules, message, *map(self._compute, generations))
+        if rules is None:
+            return
+        used = mac.check(self._profile.packager, rules, message, *map(self._compute, generations))
+        if self._keys is not None and generations and generations[used] is Generation.PENDING:
+            # The bank uses a key that we could not say yes to: our answer was lost, or we stopped before it.
+            self._keys.activate(rules.key, at.utc, self._profile.timing.old_key_grace_s)
 
     def _send(self, message: Message, tpdu: bytes) -> None:
         packager, rules = self._profile.packager, self._profile.mac

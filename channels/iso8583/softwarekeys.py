@@ -118,6 +118,15 @@ def unwrapped(zmk: Secret, wrapped: WrappedKey) -> bytes:
     return b"".join(parts)
 
 
+def wrapped_under(zmk: Secret, key: Secret) -> WrappedKey:
+    """A key as it is sent under a ZMK: scheme X, with its check value. For the side that gives keys out."""
+    if zmk.cipher == "aes":
+        cryptogram = AES.new(zmk.raw, AES.MODE_ECB).encrypt(key.raw)
+    else:
+        cryptogram = _des(zmk.raw, key.raw, decrypt=False)
+    return WrappedKey("X", cryptogram.hex().upper(), kcv_of(key.cipher, key.raw))
+
+
 def wrapped_key_of(text: str, kcv_digits: int = 6) -> WrappedKey:
     """A key as fields carry it: X or U (none: X), hexadecimal digits, and so many digits of check value behind."""
     scheme, rest = (text[0], text[1:]) if text[:1] in ("X", "U", "T", "Y", "Z") else ("X", text)

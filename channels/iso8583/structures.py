@@ -261,6 +261,11 @@ class Positions:
         """May there be such a part?"""
         return any(tag == name for layout in self._layouts for name, _ in layout.parts)
 
+    @property
+    def all_layouts(self) -> tuple[Layout, ...]:
+        """Every layout."""
+        return self._layouts
+
     def layouts(self, mti: str) -> tuple[Layout, ...]:
         """The layouts for a message type."""
         found = self._by_mti.get(mti)

@@ -16,6 +16,7 @@ figures. What the lines say:
 - `codec`, `echo`, `flat`, `idle`: the wire without a database, see --smpp and `tests/bench/wire.py`; `bare` is the
   least that could be done with the same packets.
 - `outbox`: see --outbox.
+- `bank`: see --bank and `tests/bench/bank.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from gateway.world import RealWorld
 from ledger import tables
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd, wire
+from tests.bench import bank, bulk, iso8583codec, parts, raw, tokens, ussd, wire
 from tests.bench.growth import Growing
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
@@ -58,6 +59,7 @@ _STARTS: Final = 5
 _RAW_BATCH: Final = 256
 _BULK: Final = 20_000
 _USSD_RATE: Final = 200
+_BANK_PURCHASES: Final = 1_000
 _USSD_S: Final = 20.0
 
 
@@ -287,7 +289,15 @@ async def growth(database: Database, sizes: Sequence[int]) -> None:
 
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
-    instead = options.memory or options.start or options.ussd or options.growth or options.outbox or options.bulk
+    instead = (
+        options.memory
+        or options.start
+        or options.ussd
+        or options.growth
+        or options.outbox
+        or options.bulk
+        or options.bank
+    )
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
         if options.bulk or not instead:
@@ -307,6 +317,11 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
             database.drop(url)
             say("ussd", database=kind, **found)
+        if options.bank:
+            url = database.copy()
+            for line in await bank.figures(url, folder, database.everyone, _BANK_PURCHASES):
+                say("bank", database=kind, **line)
+            database.drop(url)
         if options.outbox:
             await outbox(database, folder, min(options.purchases, 3_000), options.window)
         if not instead:
@@ -391,6 +406,7 @@ def main() -> int:
     parser.add_argument("--growth", action="store_true", help="a sale's cost as the books grow, instead")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="meters and past sales of --growth")
     parser.add_argument("--smpp", action="store_true", help="the wire without a database, instead")
+    parser.add_argument("--bank", action="store_true", help=f"{_BANK_PURCHASES} purchases of a bank at once, instead")
     parser.add_argument("--outbox", action="store_true", help="a million replies waiting beside, instead")
     parser.add_argument("--folder", type=Path, default=None, help="where the databases lie: the disk that is timed")
     options = parser.parse_args()

@@ -92,7 +92,7 @@ def write_settings(path: Path, url: str, centre_port: int, http_port: int, secti
         every.setdefault(name, {}).update(values)
     lines = []
     for name, values in every.items():
-        lines.append(f"[[{name}]]" if name in ("smpp", "ussd") else f"[{name}]")
+        lines.append(f"[[{name}]]" if name in ("smpp", "ussd", "bank") else f"[{name}]")
         lines.extend(f"{key} = {_toml(value)}" for key, value in values.items())
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -62,6 +62,7 @@ class Terminal:
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
     world: SeededWorld = field(default_factory=SeededWorld)
+    tools: tuple[Any, ...] = (correctiontools, selltools, stationtools, deposittools, shifttools)
 
     @property
     def config(self) -> Path:
@@ -101,7 +102,7 @@ class Terminal:
         self.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{x}\n" for x in typed)))
         parser = argparse.ArgumentParser()
         commands = parser.add_subparsers(required=True)
-        for tools in (correctiontools, selltools, stationtools, deposittools, shifttools):
+        for tools in self.tools:
             tools.add_commands(commands, world=self.world)
         options = parser.parse_args([*words, "--config", str(self.config)])
         code = options.run(options)

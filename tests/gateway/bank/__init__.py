@@ -1,0 +1,1 @@
+"""Banks at the desk, over real sockets and on both databases."""
