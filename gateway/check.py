@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from channels.africastalking.link import standing
 from config import languages
-from config.settings import Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from config.settings import AfricasTalkingSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
 from gateway import custody
 from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
@@ -46,12 +47,13 @@ async def check(settings: Settings) -> list[Finding]:
         ("token making", lambda: _tables(settings)),
         ("languages", lambda: _languages(settings)),
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
+        *((f"account {account.name}", lambda account=account: _account(account))
+          for account in settings.africastalking),
         *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
           for link in settings.smpp if link.tls_ca_file),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
-    if not settings.smpp:
-        parts.append(("links", _no_links))
+    parts.append(("ways for SMS", lambda: _ways(settings)))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
 
 
@@ -204,5 +206,22 @@ async def _http(settings: Settings) -> str:
     return f"{http.host}:{http.port} is free"
 
 
-async def _no_links() -> str:
-    raise ValueError("no [[smpp]] link: nobody can buy")
+async def _account(account: AfricasTalkingSettings) -> str:
+    """Ask what the account's balance is; nothing is sent."""
+    found = await asyncio.to_thread(standing, account, asyncio.get_running_loop().time)
+    if not found.is_well:
+        raise ValueError(found.said)
+    takes = "" if account.path_secret or account.addresses else "; without path_secret it takes no messages"
+    return f"{found.said}{takes}"
+
+
+async def _ways(settings: Settings) -> str:
+    """Whether replies have a way out, those to orders by USSD too, whose tokens come by SMS."""
+    out = [link.name for link in settings.smpp if link.mode != "receiver"]
+    out += [account.name for account in settings.africastalking]
+    if out:
+        return f"replies go out by {', '.join(out)}"
+    missing = "no [[smpp]] link that sends and no [[africastalking]] account"
+    if settings.ussd:
+        raise ValueError(f"{missing}: customers of USSD see a token once, on the last screen, and never by SMS")
+    raise ValueError(f"{missing}: no reply reaches anybody" if settings.smpp else f"{missing}: nobody can buy")

@@ -23,6 +23,7 @@ from config.settings import (
     Settings,
     SmppSettings,
     StsSettings,
+    UssdSettings,
 )
 from gateway.check import Finding, check
 from gateway.custody import approve_sample_keys
@@ -203,4 +204,8 @@ async def test_every_fault_is_named_at_once(
 async def test_a_set_up_that_cannot_sell_is_at_fault(settings: Settings) -> None:
     said = faults(await found(replace(settings, sts=StsSettings())))
     assert said["vending keys"] == "no key store and no module, so every sale will be refused: see [sts] keystore"
-    assert said["links"] == "no [[smpp]] link: nobody can buy"
+    no_way = "no [[smpp]] link that sends and no [[africastalking]] account"
+    assert said["ways for SMS"] == f"{no_way}: nobody can buy"
+    menu = UssdSettings(name="menu", kind="africastalking")
+    said = faults(await found(replace(settings, ussd=(menu,))))
+    assert said["ways for SMS"] == f"{no_way}: customers of USSD see a token once, on the last screen, and never by SMS"
