@@ -86,6 +86,7 @@ class UtilitySettings:
 
     code: Name = "DEMO"
     name: Annotated[str, Text(1, 80)] = "Demo Electricity"
+    sms_name: Annotated[str, Text(0, 11)] = ""
     currency: Annotated[str, Text(3, 3, r"[A-Z]{3}", "three capital letters, ISO 4217")] = "USD"
     minor_digits: Annotated[int, Between(0, 4)] = 2
     timezone: Annotated[str, Text(1, 64)] = "UTC"

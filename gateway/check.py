@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from channels.africastalking.link import standing
+from channels.smpp.text import parts_needed
 from config import languages
 from config.settings import AfricasTalkingSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
 from gateway import custody
@@ -160,7 +161,17 @@ async def _languages(settings: Settings) -> str:
     catalogue = languages.load(settings.utility.default_language)
     if catalogue.faults:
         raise ValueError("; ".join(catalogue.faults))
-    return ", ".join(sorted(catalogue.languages))
+    said = ", ".join(sorted(catalogue.languages))
+    name = settings.utility.sms_name or settings.utility.name
+    long = [
+        f"{key} in {language}"
+        for language in sorted(catalogue.languages)
+        for key in ("help", "opted_out", "opted_in")
+        if parts_needed(catalogue.text(key, {"utility": name, "short_code": "000000"}, language)) > 1
+    ]
+    if long:
+        said += f"; longer than one short message with this name: {', '.join(long)}: see [utility] sms_name"
+    return said
 
 
 async def _link(link: SmppSettings) -> str:
