@@ -6,7 +6,7 @@ when the desk's call has returned: then the request is stored. Replies come back
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -94,6 +94,71 @@ class Sent:
     detail: str = ""
     parts: tuple[SentPart, ...] = ()
     is_tried: bool = True  # False: there was no way to try, which does not count as an attempt
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What a peer says of a message that it has taken. `state` in the words of SMPP receipts: "DELIVRD", "UNDELIV"."""
+
+    link: str
+    centre: str
+    message_id: str
+    recipient: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TextIn:
+    """A text from a phone that came whole, under an id of the peer's own. In no repr: it may hold a PIN."""
+
+    link: str
+    centre: str
+    message_id: str
+    sender: str
+    destination: str
+    text: str
+
+
+class TextWay(Protocol):
+    """A way out that takes a text whole, as an aggregator does, and cuts it into short messages itself."""
+
+    @property
+    def name(self) -> str:
+        """The peer's name, as stored with requests."""
+
+    @property
+    def centre(self) -> str:
+        """Where its ids of messages are unlike others."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The beginnings of the phone numbers it serves; none for all."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether it ever sends: a way that only takes messages does not."""
+
+    @property
+    def short_codes(self) -> frozenset[str]:
+        """The numbers that customers write to by this way and by no other."""
+
+    @property
+    def is_ailing(self) -> bool:
+        """Whether the last messages got no usable answer."""
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the peer has complained of the speed."""
+
+    def is_up(self) -> bool:
+        """Whether a text could be sent now."""
+
+    async def send(self, reply: Reply, text: str, keep_whole: Sequence[str]) -> tuple[Sent, bool]:
+        """Try once. True with it: no other way may be tried now, for this one took it, or perhaps did."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
 
 
 class NotStored(Exception):

@@ -1,4 +1,4 @@
-"""SMS over any number of SMPP links: texts from phones to the desk, replies to phones. Shell.
+"""SMS over SMPP links and over accounts that bring whole texts: texts from phones to the desk, replies out. Shell.
 
 A message is acknowledged to its message centre only when the desk has stored the request; until then the message
 centre keeps it and sends it again. A part of a long message is acknowledged when it is stored by itself; whoever brings
@@ -18,14 +18,14 @@ from traceback import extract_tb
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from channels.commands import Command, Unreadable
-from channels.contract import Desk, Inbound, NotStored, Reply, Sent
+from channels.commands import Command, OptOut, Unreadable
+from channels.contract import Desk, Inbound, NotStored, Reply, Sent, TextIn, TextWay
 from channels.smpp import codes
 from channels.smpp.link import Incoming, IncomingReceipt, Link
 from channels.smpp.outgoing import Outgoing
 from channels.smpp.parts import Body, Place, body_of
 from channels.smpp.pdu import find_tlv
-from channels.smpp.text import Alphabet, Shifts, decode, is_wide
+from channels.smpp.text import UCS2_CODING, Alphabet, Shifts, decode, is_wide
 from ledger.reasons import Reason
 from ledger.sms_parts import Assembly, AssemblyState, PartRow
 
@@ -52,7 +52,7 @@ class PartBooks(Protocol):
 
 
 class SmsChannel:
-    """The channel "sms". A peer is a link, by its name.
+    """The channel "sms". A peer is a link or an account of an aggregator, by its name.
 
     `parse` reads a text and never fails: what it cannot read is `Unreadable`. `render` says a reply in the
     customer's language, and `keep_whole` names the substrings of that text that must stay in one part (a token).
@@ -77,12 +77,15 @@ class SmsChannel:
         part_timeout_s: float = 300.0,
         look_every_s: float = 10.0,
         name: str = "sms",
+        accounts: Sequence[TextWay] = (),
     ) -> None:
         self._links = {link.name: link for link in links}
-        if len(self._links) != len(links):
-            raise ValueError("links: each with a name of its own expected")
+        names = [*(link.name for link in links), *(account.name for account in accounts)]
+        if len(set(names)) != len(names):
+            raise ValueError("links and accounts: each with a name of its own expected")
+        self._accounts = tuple(accounts)
         self._parse = parse
-        self._out = Outgoing(list(links), render, keep_whole)
+        self._out = Outgoing([*links, *accounts], render, keep_whole)
         self._now = now
         self._new_reference = new_reference
         self._parts = parts
@@ -106,7 +109,7 @@ class SmsChannel:
 
     def is_up(self) -> bool:
         """Whether a reply could be sent now, by any link."""
-        return any(link.is_up() for link in self._links.values())
+        return any(link.is_up() for link in self._links.values()) or any(each.is_up() for each in self._accounts)
 
     async def run(self, desk: Desk) -> None:
         """Serve until cancelled. Links that cannot be bound keep trying; what is being stored is still acknowledged."""
@@ -120,10 +123,43 @@ class SmsChannel:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for account in self._accounts:
+                await account.close()
 
     async def send(self, reply: Reply) -> Sent:
         """Try to deliver one reply, once: see `channels/smpp/outgoing.py`."""
         return await self._out.send(reply)
+
+    # -------------------------------------------------------------------------------------------- in, whole
+
+    async def take_text(self, text: TextIn) -> None:
+        """Return once the request of a text that came whole is stored; raise NotStored if it could not be."""
+        sender, destination = plain_number(text.sender), plain_number(text.destination)
+        octets = text.text.encode("utf-16-be", "replace")
+        await self._take_whole(
+            Inbound(
+                channel=self._name,
+                peer=text.link,
+                reference=reference_of(text.centre, text.message_id.encode()),
+                fingerprint=fingerprint(sender, destination, UCS2_CODING, octets),
+                sender=sender,
+                destination=destination,
+                command=self._parse(text.text),
+                received_at=self._now(),
+            )
+        )
+
+    async def take_opt_out(self, link: str, sender: str) -> None:
+        """Return once it is stored that this phone wants no notices; raise NotStored if it could not be."""
+        fresh = f"o:{self._new_reference()}"  # its peer gives it no id; twice does no harm
+        digest = fingerprint(sender, "", UCS2_CODING, b"")
+        inbound = Inbound(self._name, link, fresh, digest, sender, "", OptOut(), self._now())
+        await self._take_whole(inbound)
+
+    async def _take_whole(self, inbound: Inbound) -> None:
+        if self._desk is None:
+            raise NotStored("the channel does not run yet")
+        await self._desk.receive(inbound)
 
     # -------------------------------------------------------------------------------------------- in
 
@@ -227,11 +263,7 @@ class SmsChannel:
         tag = incoming.link.settings.reference_tlv
         value = find_tlv(incoming.message.tlvs, tag) if tag is not None and incoming.message.tlvs else None
         value = value.rstrip(b"\0") if value is not None else None
-        if not value:
-            return ""
-        if len(value) <= _REFERENCE_CHARACTERS and value.isascii() and value.decode("ascii").isprintable():
-            return f"{incoming.link.centre}:m:{value.decode('ascii')}"
-        return f"{incoming.link.centre}:m:x{blake2b(value, digest_size=FINGERPRINT_OCTETS).hexdigest()}"
+        return reference_of(incoming.link.centre, value) if value else ""
 
     # -------------------------------------------------------------------------------------------- what was left
 
@@ -258,6 +290,13 @@ class SmsChannel:
             torso = self._inbound(assembly.link, assembly.parts, f"a:{assembly.id}:torso", is_torso=True)
             await self._desk.receive(torso)
             await self._parts.settle(assembly.id, AssemblyState.TOLD)
+
+
+def reference_of(centre: str, message_id: bytes) -> str:
+    """Give what a repeat of a message carries again, from its centre's own id for it."""
+    if len(message_id) <= _REFERENCE_CHARACTERS and message_id.isascii() and message_id.decode("ascii").isprintable():
+        return f"{centre}:m:{message_id.decode('ascii')}"
+    return f"{centre}:m:x{blake2b(message_id, digest_size=FINGERPRINT_OCTETS).hexdigest()}"
 
 
 def plain_number(address: str) -> str:

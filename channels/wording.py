@@ -12,12 +12,14 @@ account_paid    account amount_minor receipt balance_minor [debt_minor fixed_min
 in_progress     drn amount_minor
 statement       balance_minor [debt_minor] [debts: [{"kind", "outstanding_minor"}]]
 price           drn amount_minor by [units_tenths free_units_tenths owner area, and the split and balance_minor as sold]
-help            [short_code]
+help            [utility short_code]
 counter_head    utility station operator sold_at
 counter_paid    [cash_minor card_minor cheque_minor]
 counter_in_progress  reference [drn amount_minor]
 counter_copy
-opted_out  opted_in  language_set
+opted_out       [utility]
+opted_in        [utility]
+language_set
 
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
 meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_max max_minor,

@@ -26,6 +26,7 @@ from zoneinfo import ZoneInfo
 
 from config import bank_checks
 from config.settings import (
+    AfricasTalkingSettings,
     BankSettings,
     CallbackSettings,
     ChannelSettings,
@@ -70,15 +71,24 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "log": LogSettings,
     "callbacks": CallbackSettings,
     "smpp": SmppSettings,  # this and those below are lists of such tables
+    "africastalking": AfricasTalkingSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
     "bank": BankSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service", "bank": "bank"}
+_CALLED: Final = {
+    "smpp": "link",
+    "africastalking": "account",
+    "pkcs11": "module",
+    "prism": "module",
+    "ussd": "service",
+    "bank": "bank",
+}
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
+    "africastalking": AfricasTalkingSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
@@ -92,6 +102,8 @@ _NEVER_INLINE: Final = frozenset(
         (StsSettings, "passphrase"),
         (Pkcs11Settings, "pin"),
         (PrismSettings, "password"),
+        (AfricasTalkingSettings, "api_key"),
+        (AfricasTalkingSettings, "path_secret"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
         (BankSettings, "zmk"),
@@ -106,6 +118,7 @@ _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
     PurchaseSettings: (("give_up_s", "reservation_timeout_s"),),
     DeliverySettings: (("retry_min_s", "retry_max_s"),),
     SmppSettings: (("reconnect_min_s", "reconnect_max_s"),),
+    AfricasTalkingSettings: (("rest_first_s", "rest_max_s"),),
     Pkcs11Settings: (("rest_first_s", "rest_max_s"),),
     PrismSettings: (("rest_first_s", "rest_max_s"),),
 }
@@ -283,7 +296,8 @@ class _Reader:
                 built[name] = self.channels(document.get(name, {}))
             else:
                 built[name] = self.section(kind, document.get(name, {}), name)
-        self.check_lease(document, built["delivery"], built["smpp"])
+        self.check_lease(document, built["delivery"], built["smpp"], built["africastalking"])
+        self.check_way_names(built["smpp"], built["africastalking"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
         return None if self.faults else Settings(**built)
@@ -467,16 +481,43 @@ class _Reader:
             self.fault(f"{where}.keystore", None, f"a path, since {ways[0]} is set", "none")
 
     def check_lease(
-        self, document: Mapping[str, Any], delivery: DeliverySettings | None, links: tuple[SmppSettings, ...]
+        self,
+        document: Mapping[str, Any],
+        delivery: DeliverySettings | None,
+        links: tuple[SmppSettings, ...],
+        accounts: tuple[AfricasTalkingSettings, ...],
     ) -> None:
-        """A reply must stay ours until its message centre has answered or the link is given up."""
-        if delivery is None or not links:
+        """A reply must stay ours until its peer has answered or is given up."""
+        times = [(link.response_timeout_s, f"response_timeout_s of smpp[{link.name}]") for link in links]
+        times += [
+            (account.connect_timeout_s + account.answer_timeout_s, f"both time-outs of africastalking[{account.name}]")
+            for account in accounts
+        ]
+        if delivery is None or not times:
             return
-        slowest = max(links, key=lambda link: link.response_timeout_s)
-        if delivery.lease_s <= slowest.response_timeout_s:
+        slowest_s, whose = max(times)
+        if delivery.lease_s <= slowest_s:
             given = document.get("delivery", {}).get("lease_s")
-            expected = f"more than response_timeout_s of smpp[{slowest.name}] ({slowest.response_timeout_s})"
+            expected = f"more than {whose} ({slowest_s})"
             self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
+
+    def check_way_names(self, links: tuple[SmppSettings, ...], accounts: tuple[AfricasTalkingSettings, ...]) -> None:
+        """Requests and replies know links and accounts by their names, and ids of messages by their centres'."""
+        taken = {name: f"smpp[{link.name}]" for link in links for name in (link.name, link.centre)}
+        for account in accounts:
+            if account.name in taken:
+                expected = f"a name unlike those of {taken[account.name]}"
+                self.fault(f"africastalking[{account.name}].name", account.name, expected, repr(account.name))
+
+    def check_africastalking(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        if not any(way in table for way in ("api_key", "api_key_env", "api_key_file")):
+            self.fault(f"{where}.api_key", None, "api_key_file or api_key_env", "none of them")
+        host = re.sub(r"(:\d+)?$", "", values.get("base_url", "").removeprefix("http://"))
+        if values.get("base_url", "").startswith("http://") and host not in ("127.0.0.1", "localhost", "[::1]"):
+            # The key travels in a header.
+            self.fault(f"{where}.base_url", table.get("base_url"), "https, or http on this machine", "http elsewhere")
+        self.check_networks(table, where, values, "addresses")
+        self.check_path_secret(table, where, values)
 
     def check_module_names(
         self, sts: StsSettings | None, pkcs11: tuple[Pkcs11Settings, ...], prism: tuple[PrismSettings, ...]
@@ -525,7 +566,11 @@ class _Reader:
         if not any(secrets) and not values.get("addresses"):
             expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
             self.fault(where, None, expected, "none of them")
-        if secrets[0] and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secrets[0]):
+        self.check_path_secret(table, where, values)
+
+    def check_path_secret(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        secret = values.get("path_secret", Secret("")).reveal()
+        if secret and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret):
             expected = "16 to 200 letters, digits, dashes and underscores"
             self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
 
@@ -558,6 +603,9 @@ class _Reader:
                     self.fault(where, service.links, "names of [[smpp]] links", repr(name))
                 elif name in taken:
                     self.fault(where, service.links, f"no link of ussd[{taken[name]}]", repr(name))
+                elif found[name].mode in ("transmitter", "receiver"):
+                    expected = "links that take and send: mode transceiver or pair"
+                    self.fault(where, service.links, expected, f"{name!r}, a {found[name].mode}")
                 elif service.mark_from == "message_id" and not found[name].reference_tlv:
                     expected = f'reference_tlv of smpp[{name}], since mark_from is "message_id"'
                     self.fault(where, service.links, expected, "0")
@@ -571,6 +619,7 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     UtilitySettings: _Reader.check_utility,
     StsSettings: _Reader.check_sts,
     SmppSettings: _Reader.check_smpp,
+    AfricasTalkingSettings: _Reader.check_africastalking,
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
     BankSettings: _Reader.check_bank,

@@ -86,6 +86,7 @@ class UtilitySettings:
 
     code: Name = "DEMO"
     name: Annotated[str, Text(1, 80)] = "Demo Electricity"
+    sms_name: Annotated[str, Text(0, 11)] = ""
     currency: Annotated[str, Text(3, 3, r"[A-Z]{3}", "three capital letters, ISO 4217")] = "USD"
     minor_digits: Annotated[int, Between(0, 4)] = 2
     timezone: Annotated[str, Text(1, 64)] = "UTC"
@@ -258,7 +259,7 @@ class SmppSettings:
     system_id: Annotated[str, Text(1, 15)]
     password: Secret = NO_SECRET
     system_type: Annotated[str, Text(0, 12)] = ""
-    mode: Literal["transceiver", "pair"] = "transceiver"
+    mode: Literal["transceiver", "pair", "transmitter", "receiver"] = "transceiver"
     source_addr: Annotated[str, Text(0, 20)] = ""
     source_ton: Annotated[int, Between(0, 6)] = 0
     source_npi: Annotated[int, Between(0, 18)] = 0
@@ -295,6 +296,36 @@ class SmppSettings:
     max_unanswered: Annotated[int, Between(1, 1_000_000)] = 1_000
     tls: bool = False
     tls_ca_file: FilePath = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfricasTalkingSettings:
+    """An account at Africa's Talking, by which SMS go out and come in.
+
+    `username` "sandbox" is their sandbox. `base_url` replaces their address, for the simulator. `sender_id` is what
+    goes into `from`; empty: what the account has. A reply comes from the number that the customer wrote to where that
+    is one of `short_codes`. Messages, reports and opt-outs come to /sms/<name>/<path_secret>, or /sms/<name> where only
+    the addresses of the callers are known; without either nothing comes in.
+    """
+
+    name: Name
+    username: Annotated[str, Text(1, 100)]
+    api_key: Secret = NO_SECRET
+    base_url: Annotated[str, Text(0, 255, r"(https?://[^\s/?#@]+)?", "https://HOST or http://127.0.0.1:PORT")] = ""
+    sender_id: Annotated[str, Text(0, 20, r"[A-Za-z0-9 ._-]*", "a short code or a name")] = ""
+    short_codes: Annotated[str, Text(0, 1024, r"(\d{3,15}( \d{3,15})*)?", "short codes, separated by blanks")] = ""
+    prefixes: Annotated[
+        str, Text(0, 4096, r"([1-9]\d{0,14}( [1-9]\d{0,14})*)?", "beginnings of phone numbers, separated by blanks")
+    ] = ""
+    receipts: bool = True
+    path_secret: Secret = NO_SECRET
+    addresses: Networks = ""
+    connections_max: Annotated[int, Between(1, 32)] = 4
+    rate_per_s: Annotated[float, Between(0, 100_000)] = 0.0
+    connect_timeout_s: Seconds = 3.0
+    answer_timeout_s: Seconds = 15.0
+    rest_first_s: Seconds = 5.0
+    rest_max_s: Seconds = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -471,6 +502,7 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
     smpp: tuple[SmppSettings, ...] = ()
+    africastalking: tuple[AfricasTalkingSettings, ...] = ()
     pkcs11: tuple[Pkcs11Settings, ...] = ()
     prism: tuple[PrismSettings, ...] = ()
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)

@@ -17,6 +17,7 @@ from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
 from gateway import (
     app,
+    attools,
     bankdaytools,
     bulktools,
     check,
@@ -161,7 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     metertools.add_commands(commands)
     debttools.add_commands(commands)
     bulktools.add_commands(commands)
-    ussdtools.add_simulator(moduletools.add_commands(commands))
+    simulators = moduletools.add_commands(commands)
+    ussdtools.add_simulator(simulators)
+    attools.add_simulator(simulators)
     smstools.add_commands(commands)
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)

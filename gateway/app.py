@@ -13,6 +13,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from channels import wording
+from channels.africastalking import callbacks as text_callbacks
+from channels.africastalking.link import Account
 from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.http.server import CallbackServer, Limits
@@ -28,7 +30,7 @@ from channels.ussd import callbacks as ussd_callbacks
 from channels.ussd.links import UssdLinks
 from config import languages
 from config.languages import Catalogue
-from config.settings import Settings, SmppSettings
+from config.settings import AfricasTalkingSettings, Settings, SmppSettings
 from gateway import modules
 from gateway.bank import peers
 from gateway.bank.desk import StoredBanks
@@ -87,8 +89,7 @@ def link_settings(link: SmppSettings, settings: Settings) -> LinkSettings:
         default_alphabet=Alphabet(link.default_alphabet),
         reference_tlv=link.reference_tlv or None,
         max_unanswered=link.max_unanswered,
-        # A reply may wait for a turn on three links, one after the other, and for one answer, within its lease.
-        queued_s=0.3 * (settings.delivery.lease_s - link.response_timeout_s),
+        queued_s=queued_s(settings, link.response_timeout_s),
         registered_delivery=1 if link.receipts else 0,
         rate_per_s=link.rate_per_s,
         validity_s=link.validity_s,
@@ -99,20 +100,27 @@ def link_settings(link: SmppSettings, settings: Settings) -> LinkSettings:
     )
 
 
+def queued_s(settings: Settings, answer_s: float) -> float:
+    """A reply may wait for a turn on three links, one after the other, and for one answer, within its lease."""
+    return 0.3 * (settings.delivery.lease_s - answer_s)
+
+
 def verdicts(statuses: str) -> dict[int, Verdict]:
     """What "0x45=pause 0x401=never" says of command_status values."""
     pairs = (entry.partition("=") for entry in statuses.split())
     return {int(status, 16): Verdict(verdict) for status, _, verdict in pairs}
 
 
-def second_routes(links: Sequence[SmppSettings]) -> dict[str, str]:
-    """The link to try after each link: the next one to another message centre, else the next one; none for one."""
+def second_routes(links: Sequence[SmppSettings], accounts: Sequence[AfricasTalkingSettings] = ()) -> dict[str, str]:
+    """The way to try after each way: the next one to another message centre, else the next one; none for one."""
+    ways = [(link.name, link.centre or link.name) for link in links if link.mode != "receiver"]
+    ways += [(account.name, account.name) for account in accounts]
     found: dict[str, str] = {}
-    for at, link in enumerate(links):
-        others = [*links[at + 1 :], *links[:at]]
-        elsewhere = [other for other in others if (other.centre or other.name) != (link.centre or link.name)]
-        for other in (elsewhere or others)[:1]:
-            found[link.name] = other.name
+    for at, (name, centre) in enumerate(ways):
+        others = [*ways[at + 1 :], *ways[:at]]
+        elsewhere = [other for other in others if other[1] != centre]
+        for other, _ in (elsewhere or others)[:1]:
+            found[name] = other
     return found
 
 
@@ -128,8 +136,9 @@ def sms_channel(
     receipts: Receipts,
     observer: LinkObserver,
     divert: Callable[[Incoming], Coroutine[Any, Any, None] | None],
+    accounts: Sequence[Account] = (),
 ) -> SmsChannel:
-    """The SMS channel over all SMPP links of the settings; its links are bound when they are permitted to."""
+    """The SMS channel over all links and accounts of the settings; its links are bound when they are permitted to."""
     vocabulary = Vocabulary.of(catalogue.keywords(), catalogue.language_words())
     utility = settings.utility
 
@@ -153,6 +162,7 @@ def sms_channel(
         on_receipt=receipts.take,
         divert=divert,
         part_timeout_s=settings.links.part_timeout_s,
+        accounts=accounts,
     )
 
 
@@ -193,10 +203,22 @@ class Gateway:
         for fault in catalogue.faults:
             log.error("a language file has a fault: %s", fault)
         node, links = settings.gateway.node, settings.links
-        self.receipts = Receipts(store, links, second_routes(settings.smpp), world, metrics)
+        others = second_routes(settings.smpp, settings.africastalking)
+        self.receipts = Receipts(store, links, others, world, metrics)
         observer = LinkObserver(response=metrics.response, refused=metrics.bind_refused)
         parts = StoredParts(store, world, links.part_timeout_s)
-        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer, self._ussd_step)
+        self.accounts = [
+            Account(
+                one,
+                random=world.chance,
+                queued_s=queued_s(settings, one.connect_timeout_s + one.answer_timeout_s),
+                observer=observer,
+            )
+            for one in settings.africastalking
+        ]
+        self.sms = sms_channel(
+            settings, world, catalogue, parts, self.receipts, observer, self._ussd_step, self.accounts
+        )
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         binds_max = {link.name: link.binds_max for link in settings.smpp}
         self._world = world
@@ -207,7 +229,7 @@ class Gateway:
             node,
             world,
             metrics,
-            is_watched=links.second_route_after_s > 0 and len(settings.smpp) > 1,
+            is_watched=links.second_route_after_s > 0 and bool(others),
         )
         shop = Shop.of(settings, world, module)
         self.desk = VendingDesk(shop, store, self.delivery, metrics)
@@ -215,7 +237,7 @@ class Gateway:
         dialled = [link for peer in self.banks.peers.values() for link in peer.links.dialled]
         leased: list[Leased] = [*self.sms.links, *dialled]
         one_each = {link.name: 1 for link in dialled}  # by one node at a time
-        self.keeper = LinkKeeper(store, leased, {**binds_max, **one_each}, links, node, world)
+        self.keeper = LinkKeeper(store, leased, {**binds_max, **one_each}, links, node, world, self.accounts)
         services = {service.name: service for service in settings.ussd}
         self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
         language = settings.utility.default_language
@@ -267,6 +289,9 @@ class Gateway:
             now=self._world.now,
             help_text=lambda: catalogue.text("ussd_over", {}, language),
             on_refused=self.metrics.callback_refused,
+        )
+        routes += text_callbacks.routes(
+            self.settings.africastalking, self.sms, self.receipts, on_refused=self.metrics.callback_refused
         )
         if not routes:
             return None
@@ -347,14 +372,29 @@ class Gateway:
             for peer in self.banks.peers.values():
                 open_links = {link.link: link.is_signed_on for link in peer.links.stands()}
                 self.metrics.bank_stands(peer.name, open_links, peer.waiting, peer.oldest_unanswered_s())
+            for account in self.accounts:
+                self.metrics.link_stands(
+                    LinkState(
+                        link=account.name,
+                        is_up=account.is_up(),
+                        is_bound=not account.is_resting,
+                        in_flight=account.in_flight,
+                        window=account.settings.connections_max,
+                        queued=account.queued,
+                        sent_per_s=account.sent_per_s(),
+                        allowed_per_s=account.allowed_per_s(),
+                        counts=asdict(account.counts),
+                    )
+                )
             self._keys.look()
             if rounds % 10 == 0:
                 try:
                     owed, oldest_s = await self.delivery.owed()
                     self.metrics.outbox(owed, oldest_s)
                     by_peer = await self.delivery.oldest_by_peer() if owed else {}
-                    for link in self.sms.links:
-                        self.metrics.oldest_owed(link.name, by_peer.get(link.name, 0.0))
+                    names = [link.name for link in self.sms.links] + [account.name for account in self.accounts]
+                    for name in names:
+                        self.metrics.oldest_owed(name, by_peer.get(name, 0.0))
                 except Exception:  # the database is away, which other gauges and the health page say
                     log.exception("the outbox could not be counted")
             rounds += 1
@@ -365,10 +405,12 @@ class Gateway:
         return True
 
     async def _is_bound(self) -> bool:
-        """Bound by some link; or every link is held by other nodes, for which this one stands by."""
+        """Some way is open; or none is needed here: others hold every link, for which this node stands by."""
         banks_wait = any(peer.links.settings.listen is not None for peer in self.banks.peers.values())
         banks_are_up = any(peer.links.is_signed_on() for peer in self.banks.peers.values())
-        return self.sms.is_up() or banks_are_up or banks_wait or not self.keeper.links or self.keeper.stands_by
+        has_ways = bool(self.keeper.links or self.accounts)
+        stands_by = bool(self.keeper.links) and self.keeper.stands_by
+        return self.sms.is_up() or banks_are_up or banks_wait or not has_ways or stands_by
 
     async def _has_keys(self) -> bool:
         return bool(self.module.status().keys)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from channels.africastalking.link import standing
+from channels.smpp.text import parts_needed
 from config import languages
-from config.settings import BankSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from config.settings import AfricasTalkingSettings, BankSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
 from gateway import custody
 from gateway.bank import peers
 from gateway.keyplaces import module_names, place_of
@@ -48,13 +50,14 @@ async def check(settings: Settings) -> list[Finding]:
         ("token making", lambda: _tables(settings)),
         ("languages", lambda: _languages(settings)),
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
+        *((f"account {account.name}", lambda account=account: _account(account))
+          for account in settings.africastalking),
         *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
           for link in settings.smpp if link.tls_ca_file),
         *((f"bank {bank.name}", lambda bank=bank: _bank(bank)) for bank in settings.bank),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
-    if not settings.smpp:
-        parts.append(("links", lambda: _no_links(settings)))
+    parts.append(("ways for SMS", lambda: _ways(settings)))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
 
 
@@ -180,7 +183,17 @@ async def _languages(settings: Settings) -> str:
     catalogue = languages.load(settings.utility.default_language)
     if catalogue.faults:
         raise ValueError("; ".join(catalogue.faults))
-    return ", ".join(sorted(catalogue.languages))
+    said = ", ".join(sorted(catalogue.languages))
+    name = settings.utility.sms_name or settings.utility.name
+    long = [
+        f"{key} in {language}"
+        for language in sorted(catalogue.languages)
+        for key in ("help", "opted_out", "opted_in")
+        if parts_needed(catalogue.text(key, {"utility": name, "short_code": "000000"}, language)) > 1
+    ]
+    if long:
+        said += f"; longer than one short message with this name: {', '.join(long)}: see [utility] sms_name"
+    return said
 
 
 async def _link(link: SmppSettings) -> str:
@@ -226,9 +239,25 @@ async def _http(settings: Settings) -> str:
     return f"{http.host}:{http.port} is free"
 
 
-async def _no_links(settings: Settings) -> str:
-    """Without links the texts of phones come nowhere; counters sell all the same, and so do menus over HTTP."""
-    ways = ["counters (`prepaid sell`)"]
-    ways += [f"USSD {way.name}" for way in settings.ussd if way.kind != "smpp"]
-    ways += [f"bank {bank.name}" for bank in settings.bank]
-    return f"no [[smpp]] link: nobody can buy by SMS; what sells: {', '.join(ways)}"
+async def _account(account: AfricasTalkingSettings) -> str:
+    """Ask what the account's balance is; nothing is sent."""
+    found = await asyncio.to_thread(standing, account, asyncio.get_running_loop().time)
+    if not found.is_well:
+        raise ValueError(found.said)
+    takes = "" if account.path_secret or account.addresses else "; without path_secret it takes no messages"
+    return f"{found.said}{takes}"
+
+
+async def _ways(settings: Settings) -> str:
+    """Whether replies have a way out, those to orders by USSD too, whose tokens come by SMS."""
+    out = [link.name for link in settings.smpp if link.mode != "receiver"]
+    out += [account.name for account in settings.africastalking]
+    if out:
+        return f"replies go out by {', '.join(out)}"
+    missing = "no [[smpp]] link that sends and no [[africastalking]] account"
+    if settings.ussd:
+        raise ValueError(f"{missing}: customers of USSD see a token once, on the last screen, and never by SMS")
+    if settings.smpp:
+        raise ValueError(f"{missing}: no reply reaches anybody")
+    others = ["counters (`prepaid sell`)", *(f"bank {bank.name}" for bank in settings.bank)]
+    return f"{missing}; what sells: {', '.join(others)}"

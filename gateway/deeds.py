@@ -186,16 +186,16 @@ class Arrival:
         if isinstance(command, Statement):
             return language, Message("statement", statement_of(self.shop, unit, phone))
         if isinstance(command, Help):
-            return language, Message("help", {"short_code": self.inbound.destination})
+            return language, Message("help", {**self.shop.signed(), "short_code": self.inbound.destination})
         if isinstance(command, SetLanguage):
             set_phone(unit, self.inbound.sender, language=command.language)
             return command.language, Message("language_set", {})
         if isinstance(command, OptOut):
             set_phone(unit, self.inbound.sender, notices_stopped_at=now)
-            return language, Message("opted_out", {})
+            return language, Message("opted_out", self.shop.signed())
         if isinstance(command, OptIn):
             set_phone(unit, self.inbound.sender, notices_stopped_at=None)
-            return language, Message("opted_in", {})
+            return language, Message("opted_in", self.shop.signed())
         if isinstance(command, RedeemVoucher):
             raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
         assert isinstance(command, Unreadable)

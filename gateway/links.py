@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import ledger.links as leases
+from channels.africastalking.link import Account
 from config.settings import LinksSettings
 from gateway.world import World
 from ledger.links import Held, Wish
@@ -69,9 +70,11 @@ class LinkKeeper:
         settings: LinksSettings,
         node: str,
         world: World,
+        accounts: Sequence[Account] = (),
     ) -> None:
         self._store = store
         self._links = {link.name: link for link in links}
+        self._accounts = {account.name: account for account in accounts}  # any number of nodes may send by these
         self._binds_max = binds_max
         self._lease = timedelta(seconds=settings.lease_s)
         self._skew = timedelta(seconds=settings.clock_skew_s)
@@ -113,12 +116,14 @@ class LinkKeeper:
 
         def ask(connection: Any) -> tuple[dict[str, Wish], dict[str, Held]]:
             states = leases.wishes(connection)
-            wishes = {name: states[name].wish if name in states else Wish.RUN for name in self._links}
+            wishes = {
+                name: states[name].wish if name in states else Wish.RUN for name in (*self._links, *self._accounts)
+            }
             # One that is to be drained is held until it is away.
             wanted = {
                 name: self._binds_max[name]
-                for name, wish in wishes.items()
-                if wish is not Wish.DRAINED or (name in self._held and name not in away)
+                for name in self._links
+                if wishes[name] is not Wish.DRAINED or (name in self._held and name not in away)
             }
             held = leases.keep(
                 connection,
@@ -139,6 +144,8 @@ class LinkKeeper:
         self._held = held
         self._has_looked = True
         until = began + self._lease.total_seconds() * (1 - _STAND_DOWN)
+        for name, account in self._accounts.items():
+            account.let_send(wishes[name] is Wish.RUN)
         for name, link in self._links.items():
             link.let_send(wishes[name] is Wish.RUN)
             if name in held and wishes[name] is not Wish.DRAINED:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-from channels.contract import NotStored
+from channels.contract import DeliveryReport, NotStored
 from channels.smpp import codes
 from channels.smpp.link import IncomingReceipt
-from channels.smpp.messageid import forms
+from channels.smpp.messageid import IdForms, forms
 from channels.sms import plain_number
 from config.settings import LinksSettings
 from gateway.metrics import Metrics
@@ -99,7 +99,7 @@ class Receipts:
         self._second_routes = second_routes
         self._world = world
         self._metrics = metrics
-        self._waiting: deque[tuple[IncomingReceipt, News]] = deque()
+        self._waiting: deque[tuple[Callable[[bool], None], News]] = deque()  # each is told whether it was stored
         self._some = asyncio.Event()
 
     def take(self, incoming: IncomingReceipt) -> None:
@@ -120,8 +120,30 @@ class Receipts:
             error=receipt.error[:_STATE_CHARACTERS] if receipt.error else None,
             at=self._world.now(),
         )
-        self._waiting.append((incoming, news))
+        self._waiting.append((lambda is_stored: incoming.answer(codes.ROK if is_stored else codes.RX_T_APPN), news))
         self._some.set()
+
+    async def keep(self, report: DeliveryReport) -> None:
+        """Return once a report that came by HTTP is stored; raise NotStored if it could not be."""
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(is_stored: bool) -> None:
+            if not stored.done():  # whoever asked may have gone
+                stored.set_result(is_stored)
+
+        news = News(
+            id=self._world.new_id(),
+            centre=report.centre,
+            forms=forms(report.message_id, IdForms.SAME),
+            recipient=report.recipient,
+            state=report.state,
+            error=report.error[:_STATE_CHARACTERS] or None,
+            at=self._world.now(),
+        )
+        self._waiting.append((tell, news))
+        self._some.set()
+        if not await stored:
+            raise NotStored("a delivery report")
 
     async def run(self) -> None:
         """Write what comes, and look after what does not come, for ever."""
@@ -138,18 +160,18 @@ class Receipts:
                 some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
                 await self._write(some)
 
-    async def _write(self, some: Sequence[tuple[IncomingReceipt, News]]) -> None:
+    async def _write(self, some: Sequence[tuple[Callable[[bool], None], News]]) -> None:
         news = [one for _, one in some]
-        status = codes.RX_T_APPN
+        is_stored = False
         try:
             told = await self._store.transact(lambda connection: sms.take_receipts(connection, news))
-            status = codes.ROK
+            is_stored = True
             self._count(told)
         except Exception:  # the message centre sends them again
             log.exception("receipts could not be stored")
         finally:
-            for incoming, _ in some:
-                incoming.answer(status)
+            for tell, _ in some:
+                tell(is_stored)
 
     def _count(self, told: Sequence[Told]) -> None:
         for one in told:

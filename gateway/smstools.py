@@ -44,9 +44,10 @@ def _links(session: Session) -> int:
 
     states, slots = session.in_books(work)
     configured = {link.name: link for link in session.settings.smpp}
-    for name in [*configured, *sorted({*states, *(slot.link for slot in slots)} - configured.keys())]:
-        link, state = configured.get(name), states.get(name)
-        place = f"{link.host}:{link.port}, {link.binds_max} binds" if link is not None else "not in these settings"
+    places = {name: f"{link.host}:{link.port}, {link.binds_max} binds" for name, link in configured.items()}
+    places |= {one.name: f"Africa's Talking as {one.username}" for one in session.settings.africastalking}
+    for name in [*places, *sorted({*states, *(slot.link for slot in slots)} - places.keys())]:
+        state, place = states.get(name), places.get(name, "not in these settings")
         wish = state.wish if state is not None else Wish.RUN
         said = ""
         if state is not None:
@@ -63,7 +64,7 @@ def _links(session: Session) -> int:
 def _set(session: Session) -> int:
     link = session.options.link
     wish = {"pause": Wish.PAUSED, "resume": Wish.RUN, "drain": Wish.DRAINED}[session.options.sms_command]
-    names = [each.name for each in session.settings.smpp]
+    names = [each.name for each in session.settings.smpp] + [each.name for each in session.settings.africastalking]
     if link not in names:
         raise Unusable(f"link {link}: one of {', '.join(names) or 'none, there are no links'} expected")
 

@@ -72,6 +72,11 @@ class Shop:
         """The instant in the utility's own time."""
         return instant.astimezone(self.zone)
 
+    def signed(self) -> dict[str, Any]:
+        """Values of a message that must say whose it is."""
+        utility = self.settings.utility
+        return {"utility": utility.sms_name or utility.name}
+
     def money(self, **values: Any) -> dict[str, Any]:
         """Values of a message with the currency that its amounts are in."""
         utility = self.settings.utility

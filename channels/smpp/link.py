@@ -1,9 +1,9 @@
 """One link to a message centre: its sessions, its pace, and the will to be bound again. Shell.
 
-A link is one transceiver session, or a transmitter and a receiver session side by side. It decides nothing about
-the protocol (`session.py` does) and nothing about messages (its owner does). It may be bound only while it is permitted
-to: always, or, where several nodes share a message centre's binds, until the end of a lease that its owner renews; the
-end is kept by the link itself, whatever the owner is doing.
+A link is one transceiver session, a transmitter and a receiver session side by side, or one of these alone. It
+decides nothing about the protocol (`session.py` does) and nothing about messages (its owner does). It may be bound only
+while it is permitted to: always, or, where several nodes share a message centre's binds, until the end of a lease that
+its owner renews; the end is kept by the link itself, whatever the owner is doing.
 No text, phone number or password is logged.
 """
 
@@ -39,7 +39,7 @@ from channels.smpp.events import (
 from channels.smpp.pace import Pace
 from channels.smpp.pdu import DataSm, DeliverSm, SubmitSm
 from channels.smpp.receipt import Receipt
-from channels.smpp.settings import LinkSettings
+from channels.smpp.settings import MODES, LinkSettings
 
 __all__ = ["Incoming", "IncomingReceipt", "Link", "LinkCounts", "LinkObserver", "LinkSettings", "SubmitResult"]
 
@@ -195,6 +195,11 @@ class Link:
         return self.settings.centre or self.settings.name
 
     @property
+    def sends(self) -> bool:
+        """Whether it ever sends: a receiver does not."""
+        return self.settings.mode != "receiver"
+
+    @property
     def prefixes(self) -> tuple[str, ...]:
         """The beginnings of the phone numbers it serves; none for all."""
         return self.settings.prefixes
@@ -295,8 +300,10 @@ class Link:
         self._stopping = False
         if self._pace is None:
             self._pace = Pace(self.settings.rate_per_s, asyncio.get_running_loop().time())
-        roles = (Role.TRANSCEIVER,) if self.settings.mode == "transceiver" else (Role.TRANSMITTER, Role.RECEIVER)
-        sessions = [asyncio.create_task(self._stay_bound(role), name=f"{self.name}-{role.name}") for role in roles]
+        sessions = [
+            asyncio.create_task(self._stay_bound(role), name=f"{self.name}-{role.name}")
+            for role in MODES[self.settings.mode]
+        ]
         try:
             await asyncio.wait(sessions)  # not gather: on cancellation the sessions shall live until they have left
         finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from channels.contract import Outcome, Reply, Sent, SentPart
+from channels.contract import Outcome, Reply, Sent, SentPart, TextWay
 from channels.smpp.link import Link, LinkSettings, SubmitResult
 from channels.smpp.messageid import normal
 from channels.smpp.pdu import SubmitSm
@@ -37,12 +37,17 @@ class _Torn:
 
 
 class Outgoing:
-    """The way out over several links."""
+    """The way out over several links, and over accounts of aggregators that take a text whole."""
 
     def __init__(
-        self, links: Sequence[Link], render: Callable[[Reply], str], keep_whole: Callable[[Reply], list[str]]
+        self,
+        links: Sequence[Link | TextWay],
+        render: Callable[[Reply], str],
+        keep_whole: Callable[[Reply], list[str]],
     ) -> None:
         self._links = links
+        # Numbers that customers write to elsewhere than by a link: no message centre would take one as a source.
+        self._foreign = frozenset(code for link in links if not isinstance(link, Link) for code in link.short_codes)
         self._render = render
         self._keep_whole = keep_whole
         self._torn: OrderedDict[UUID, _Torn] = OrderedDict()
@@ -55,6 +60,11 @@ class Outgoing:
         """
         said = Sent(Outcome.LATER, "no link is up", is_tried=False)
         for link in routes(self._links, reply.peer, reply.recipient)[:_LINKS_AT_ONCE]:
+            if not isinstance(link, Link):
+                said, is_over = await link.send(reply, self._render(reply), self._keep_whole(reply))
+                if is_over:
+                    return said
+                continue
             alphabet = link.settings.default_alphabet
             try:
                 parts = split(self._render(reply), reply.id.int & 0xFF, self._keep_whole(reply), alphabet)
@@ -74,7 +84,7 @@ class Outgoing:
         def on_late(late: SubmitResult) -> None:
             self._remember(reply.id, _Torn(link.settings.default_alphabet, 1, {1: (link, late)}))
 
-        result = await link.submit(_message(link.settings, reply, part), on_late)
+        result = await link.submit(self._message(link.settings, reply, part), on_late)
         detail = result.message_id if result.outcome is Outcome.TAKEN else result.detail
         kept = _kept(link, result, 1, 1)
         is_over = result.outcome is not Outcome.LATER or result.is_unknown
@@ -95,7 +105,10 @@ class Outgoing:
         missing = [number for number in range(1, len(parts) + 1) if number not in taken]
         self._remember(reply.id, torn)
         results = await asyncio.gather(
-            *(link.submit(_message(link.settings, reply, parts[number - 1]), on_late(number)) for number in missing)
+            *(
+                link.submit(self._message(link.settings, reply, parts[number - 1]), on_late(number))
+                for number in missing
+            )
         )
         for number, result in zip(missing, results, strict=True):
             if result.outcome is Outcome.TAKEN:
@@ -116,6 +129,15 @@ class Outgoing:
         ids = ", ".join(result.message_id for _, (_, result) in sorted(taken.items()))
         return Sent(Outcome.TAKEN, f"{link.name}: {ids}", kept), True
 
+    def _message(self, settings: LinkSettings, reply: Reply, part: Part) -> SubmitSm:
+        is_foreign = reply.sender in self._foreign and bool(settings.source_addr)
+        return _message(
+            settings,
+            settings.source_addr if is_foreign else reply.sender or settings.source_addr,
+            reply.recipient,
+            part,
+        )
+
     def _remember(self, reply_id: UUID, torn: _Torn) -> None:
         self._torn[reply_id] = torn
         while len(self._torn) > _TORN_MAX:
@@ -131,14 +153,14 @@ def _kept(link: Link, result: SubmitResult, number: int, total: int) -> SentPart
     return SentPart(link.name, link.centre, result.message_id, normal(result.message_id), number, total)
 
 
-def _message(settings: LinkSettings, reply: Reply, part: Part) -> SubmitSm:
+def _message(settings: LinkSettings, sender: str, recipient: str, part: Part) -> SubmitSm:
     return SubmitSm(
         source_addr_ton=settings.source_addr_ton,
         source_addr_npi=settings.source_addr_npi,
-        source_addr=reply.sender or settings.source_addr,
+        source_addr=sender,
         dest_addr_ton=settings.dest_addr_ton,
         dest_addr_npi=settings.dest_addr_npi,
-        destination_addr=reply.recipient,
+        destination_addr=recipient,
         esm_class=part.esm_class,
         registered_delivery=settings.registered_delivery,
         validity_period=relative_time(settings.validity_s),

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from channels.smpp import codes
 from channels.smpp.codes import BIND_TRANSCEIVER, TLV_RECEIPTED_MESSAGE_ID
+from channels.smpp.events import Role
 from channels.smpp.messageid import IdForms
 from channels.smpp.pdu import Bind
 from channels.smpp.text import Alphabet
+
+MODES: Final[Mapping[str, tuple[Role, ...]]] = {
+    "transceiver": (Role.TRANSCEIVER,),
+    "pair": (Role.TRANSMITTER, Role.RECEIVER),
+    "transmitter": (Role.TRANSMITTER,),
+    "receiver": (Role.RECEIVER,),
+}
+"""The sessions that a link of each mode has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +27,8 @@ class LinkSettings:
     """One link to a message centre. Times in seconds.
 
     `centre`: the message centre's name, which links to the same one share; empty: that of the link. `mode`:
-    "transceiver", or "pair" for a transmitter and a receiver session. `source_addr`: our short code. `window`:
+    "transceiver", "pair" for a transmitter and a receiver session, or one of these alone: "transmitter" takes no
+    messages, "receiver" sends none. `source_addr`: our short code. `window`:
     submit_sm outstanding at most; the guide says 10 unless told otherwise (2.9). `enquire_link_s`: silence after
     which the peer is asked; keep it under the idle limit of a VPN; 0 for never. `inactivity_s`: silence after which
     the session is given up; 0 for never. `reference_tlv`: where this message centre puts its own message id on
@@ -68,8 +79,8 @@ class LinkSettings:
     verdicts: Mapping[int, codes.Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.mode not in ("transceiver", "pair"):
-            raise ValueError(f"link {self.name}: mode: transceiver or pair expected, got {self.mode!r}")
+        if self.mode not in MODES:
+            raise ValueError(f"link {self.name}: mode: one of {', '.join(MODES)} expected, got {self.mode!r}")
         if self.window < 1 or self.max_unanswered < 1:
             raise ValueError(f"link {self.name}: window and max_unanswered: at least 1 expected")
         if self.rate_per_s < 0 or self.validity_s < 0:

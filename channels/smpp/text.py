@@ -250,6 +250,19 @@ def parts_needed(text: str, keep_whole: Sequence[str] = (), default: Alphabet = 
     return len(_cuts(text, data_coding, pieces, keep_whole)) - 1
 
 
+def filled(text: str, keep_whole: Sequence[str] = ()) -> str:
+    """Give a text with blanks added so that whoever cuts it where a part is full cuts nothing of `keep_whole`."""
+    data_coding, pieces = _encode(text, Alphabet.GSM)
+    cuts = _cuts(text, data_coding, pieces, keep_whole)
+    size, blank = (UCS2_PART_OCTETS, 2) if data_coding == UCS2_CODING else (GSM_PART_SEPTETS, 1)
+    shown = []
+    for start, end in pairwise(cuts):
+        room = size - sum(map(len, pieces[start:end]))
+        is_early = end < len(pieces) and len(pieces[end]) <= room
+        shown.append(text[start:end] + " " * (room // blank if is_early else 0))
+    return "".join(shown)
+
+
 def _encode(text: str, default: Alphabet) -> tuple[int, list[bytes]]:
     """Give data_coding and the octets of each character."""
     try:

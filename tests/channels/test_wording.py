@@ -80,7 +80,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "in_progress": TYPICAL,
     "statement": {**MONEY, "balance_minor": 120_000, "debt_minor": 2_100_000, "debts": DEBTS},
-    "help": {"short_code": "22444"},
+    "help": {"utility": "Umoja Power", "short_code": "22444"},
     "counter_head": {
         "utility": "Umoja Power",
         "station": "ST001 Kisumu head office counter",
@@ -90,8 +90,8 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "counter_copy": {},
     "counter_paid": {**MONEY, "cash_minor": 30_000, "card_minor": 20_000, "cheque_minor": 30_000},
     "counter_in_progress": {**TYPICAL, "reference": "ST001/op.ann-12/17"},
-    "opted_out": {},
-    "opted_in": {},
+    "opted_out": {"utility": "Umoja Power"},
+    "opted_in": {"utility": "Umoja Power"},
     "language_set": {},
 }
 # Generous: thirteen digits, seven-figure money where a limit or a balance stands.
@@ -184,6 +184,15 @@ def test_usual_message_fits_one_part(language: str, key: str) -> None:
     values = {**MESSAGES[key], **(TYPICAL if key == "sold" else {})}
     septets = encode_gsm(text(key, values, language))
     assert septets is not None and len(septets) <= GSM_ALONE_SEPTETS, text(key, values, language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("key", ["help", "opted_out", "opted_in"])
+def test_what_the_law_wants_names_the_utility_in_one_part(language: str, key: str) -> None:
+    longest = "W" * 11  # what [utility] sms_name may hold
+    shown = text(key, {"utility": longest, "short_code": "224440"}, language)
+    assert longest in shown and parts_needed(shown) == 1, (len(shown), shown)
+    assert "?" not in text(key, {}, language), "a reply that an earlier version owed has no name"
 
 
 def test_usual_arabic_messages_fit_two_parts() -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import config
 from config.load import SettingsFaults, load
 from config.settings import (
+    AfricasTalkingSettings,
     BankSettings,
     ChannelSettings,
     Pkcs11Settings,
@@ -33,6 +34,7 @@ from config.settings import (
 SAMPLE = Path(config.__file__).parent / "sample.toml"
 LISTS: dict[str, Any] = {
     "smpp": SmppSettings,
+    "africastalking": AfricasTalkingSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
@@ -40,6 +42,8 @@ LISTS: dict[str, Any] = {
 }
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"
+AT = "[[africastalking]]\nname = 'at'\nusername = 'sandbox'\n"
+AT_KEY = AT + "api_key_env = 'KEY'\n"
 SECRET = "hunter2-correct-horse"
 
 
@@ -320,6 +324,27 @@ def test_all_faults_come_at_once() -> None:
     ("[database]\nurl = 'postgresql://h/'", {},
      "database.url: expected \"sqlite:///FILE\" or \"postgresql://USER@HOST[:PORT]/DATABASE\"; "
      "came one without user and database"),
+    (AT, {}, "africastalking[at].api_key: expected api_key_file or api_key_env; came none of them"),
+    (AT + f"api_key = '{SECRET}'", {},
+     "africastalking[at].api_key: expected api_key_file or api_key_env; came the secret itself (not shown)"),
+    (AT_KEY + "base_url = 'http://sms.example'", {"KEY": SECRET},
+     "africastalking[at].base_url: expected https, or http on this machine; came http elsewhere"),
+    (AT_KEY + "path_secret_env = 'P'", {"KEY": SECRET, "P": "short"},
+     "africastalking[at].path_secret: expected 16 to 200 letters, digits, dashes and underscores; "
+     "came another text (not shown)"),
+    (AT_KEY + "addresses = '10.0.0.0/33'", {"KEY": SECRET},
+     "africastalking[at].addresses: expected addresses and networks such as \"196.201.214.0/24 10.0.0.5\"; "
+     "came '10.0.0.0/33'"),
+    (AT_KEY + "rest_max_s = 1", {"KEY": SECRET},
+     "africastalking[at].rest_first_s: expected at most rest_max_s (1.0); came 5.0"),
+    (AT_KEY + "answer_timeout_s = 180", {"KEY": SECRET},
+     "delivery.lease_s: expected more than both time-outs of africastalking[at] (183.0); came 180.0"),
+    (AT_KEY + LINK.replace("orange-1", "at"), {"KEY": SECRET},
+     "africastalking[at].name: expected a name unlike those of smpp[at]; came 'at'"),
+    (AT_KEY + LINK + "centre = 'at'", {"KEY": SECRET},
+     "africastalking[at].name: expected a name unlike those of smpp[orange-1]; came 'at'"),
+    (LINK + "mode = 'receiver'\n" + BY_SMPP + "links = 'orange-1'", {},
+     "ussd[menu].links: expected links that take and send: mode transceiver or pair; came 'orange-1', a receiver"),
     (LINK + BY_SMPP, {}, "ussd[menu].links: expected names of [[smpp]] links, since kind is \"smpp\"; came none"),
     (BY_SMPP + "links = 'orange-1'", {}, "ussd[menu].links: expected names of [[smpp]] links; came 'orange-1'"),
     (LINK + BY_SMPP + "links = 'orange-1'\n" + BY_SMPP.replace("menu", "other") + "links = 'orange-1'", {},

@@ -204,13 +204,15 @@ async def test_every_fault_is_named_at_once(
 async def test_a_set_up_that_cannot_sell_is_at_fault(settings: Settings) -> None:
     said = faults(await found(replace(settings, sts=StsSettings())))
     assert said["vending keys"] == "no key store and no module, so every sale will be refused: see [sts] keystore"
-    assert "links" not in said  # counters sell without any
+    assert "ways for SMS" not in said  # counters sell without any
 
 
 @pytest.mark.asyncio
-async def test_without_links_it_says_what_sells_all_the_same(settings: Settings) -> None:
-    menu = UssdSettings(name="menu", kind="hubtel", path_secret=Secret("0123456789abcdef"))
+async def test_without_ways_for_sms_it_says_what_sells_all_the_same(settings: Settings) -> None:
+    no_way = "no [[smpp]] link that sends and no [[africastalking]] account"
     without = replace(settings, smpp=())
-    assert (await found(without))["links"].said.endswith("what sells: counters (`prepaid sell`)")
-    findings = await found(replace(without, ussd=(menu,)))
-    assert findings["links"].is_well and findings["links"].said.endswith("(`prepaid sell`), USSD menu")
+    ways = (await found(without))["ways for SMS"]
+    assert ways.is_well and ways.said == f"{no_way}; what sells: counters (`prepaid sell`)"
+    menu = UssdSettings(name="menu", kind="africastalking")
+    said = faults(await found(replace(without, ussd=(menu,))))
+    assert said["ways for SMS"] == f"{no_way}: customers of USSD see a token once, on the last screen, and never by SMS"

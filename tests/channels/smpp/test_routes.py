@@ -16,12 +16,16 @@ class Line:
     up: bool = True
     is_ailing: bool = False
     is_slowed: bool = False
+    centre: str = ""
+    sends: bool = True
 
     def is_up(self) -> bool:
         return self.up
 
 
 A, B, C = Line("a"), Line("b", ("25677", "25678")), Line("c", ("2567",))
+TX, RX = Line("x", prefixes=("99",), centre="umoja"), Line("r", centre="umoja", sends=False, up=False)
+TX_SICK = Line("y", prefixes=("99",), centre="umoja", is_ailing=True)
 DOWN = Line("d", up=False)
 SICK, SLOW = Line("s", is_ailing=True), Line("t", is_slowed=True)
 PHONE = "256772123456"
@@ -40,6 +44,10 @@ PHONE = "256772123456"
     ([SICK, A],      "s", PHONE,           "as"),    # in trouble: last, but still
     ([SLOW, SICK, A], "t", PHONE,          "ats"),
     ([],             "a", PHONE,           ""),
+    ([A, B, TX, RX], "r", "256701000000",  "xa"),    # what a receiver brought goes by its centre's transmitter
+    ([A, B, TX],     "a", PHONE,           "ab"),    # which is no home for what came by a link that sends itself
+    ([A, RX],        "r", PHONE,           "a"),     # or by whatever link there is
+    ([TX_SICK, RX, A], "r", PHONE,         "ay"),
 ])
 # fmt: on
 def test_a_reply_takes_the_best_link_that_is_up(links: list[Line], peer: str, number: str, order: str) -> None:

@@ -1,0 +1,107 @@
+"""`prepaid simulate africastalking`: the provider's SMS API on this machine, phones at the terminal, faults. Shell."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from typing import Any
+
+from channels.africastalking.simulator import Fault, Received, Simulator, SimulatorSettings
+from gateway.world import RealWorld
+
+
+def add_simulator(which: Any) -> None:
+    """Add `africastalking` to the sub-parsers of `prepaid simulate`."""
+    about = "the SMS API of Africa's Talking on loopback"
+    parser = which.add_parser(
+        "africastalking",
+        help=about,
+        description=f"{about}: set base_url of an [[africastalking]] table to the address that it prints. "
+        "PREPAID_SIMULATOR_KEY is the API key it takes (default: sandbox). A line PHONE SHORTCODE TEXT on standard "
+        "input is sent as that phone's message, PHONE stop opts out of what is sent; what phones receive is printed.",
+    )
+    parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--username", default="sandbox")
+    parser.add_argument(
+        "--callback",
+        default=os.environ.get("PREPAID_SMS_URL", ""),
+        help="the gateway's address for messages, http://127.0.0.1:8081/sms/NAME/SECRET; better PREPAID_SMS_URL, for "
+        "its secret",
+    )
+    parser.add_argument("--slow-s", type=float, default=1.0, metavar="S", help="how late the slow and delayed are")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        type=_rate,
+        default=[],
+        metavar="NAME=RATE",
+        help=f"commit this fault at this share of occasions, as in error=0.1; {', '.join(Fault)}",
+    )
+    parser.set_defaults(run=_simulate)
+
+
+def _rate(text: str) -> tuple[Fault, float]:
+    name, _, share = text.partition("=")
+    try:
+        fault, rate = Fault(name), float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"NAME=RATE expected, NAME one of {', '.join(Fault)}, got {text!r}") from None
+    if not 0 <= rate <= 1:
+        raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
+    return fault, rate
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    world = RealWorld()
+    settings = SimulatorSettings(
+        username=options.username,
+        api_key=os.environ.get("PREPAID_SIMULATOR_KEY", "sandbox"),
+        callback=options.callback,
+        port=options.port,
+        slow_s=options.slow_s,
+        rates=dict(options.fault),
+    )
+
+    def show(received: Received) -> None:
+        _say(f"{received.phone} < {received.sender}: " + received.text.replace("\n", "\n    "))
+
+    async def serve() -> None:
+        simulator = Simulator(settings, new_id=lambda: str(world.new_id()), random=world.chance, on_text=show)
+        await simulator.start()
+        _say(f"Africa's Talking's SMS API on http://127.0.0.1:{simulator.port}, user {settings.username}")
+        if not settings.callback:
+            _say("no --callback: what phones send reaches nobody, and no reports are made")
+        loop = asyncio.get_running_loop()
+
+        def typed() -> None:
+            line = sys.stdin.readline()
+            if not line:
+                loop.remove_reader(sys.stdin.fileno())
+                return
+            phone, _, rest = line.strip().partition(" ")
+            short_code, _, text = rest.partition(" ")
+            if phone.isdigit() and rest == "stop":
+                simulator.opt_out(phone)
+            elif phone.isdigit() and text:
+                simulator.text(phone, short_code, text)
+            else:
+                _say("PHONE SHORTCODE TEXT expected")
+
+        try:
+            loop.add_reader(sys.stdin.fileno(), typed)
+        except (OSError, ValueError):  # no terminal and no pipe: it serves all the same
+            pass
+        try:
+            await loop.create_future()
+        finally:
+            await simulator.stop()
+
+    asyncio.run(serve())
+    return 0

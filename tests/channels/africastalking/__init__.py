@@ -1,0 +1,1 @@
+"""Africa's Talking: what it says by table, and the account, callbacks and simulator over real HTTP."""
