@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, msisdn_of, text_of
+from config.settings import Secret
 from gateway.payments.amounts import Unfit, amount_of, fit, written
 from gateway.payments.client import Client, NoAnswer, NotSent, Reply
 from gateway.payments.contract import (
@@ -44,14 +45,14 @@ _PAGE: Final = 1_000
 _PAGES_MAX: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AfricasTalkingAccount:
     """One payment product of an account at Africa's Talking."""
 
     name: str
     base_url: str
     username: str
-    api_key: str
+    api_key: Secret
     product: str
     currency: str
     minor_digits: int
@@ -77,7 +78,9 @@ class AfricasTalking:
         self._account = account
         self._now = now
         self._client = Client(account.base_url, timeout_s=account.timeout_s, connections_max=account.connections_max)
-        self._headers = {"apiKey": account.api_key, "Accept": "application/json"}
+
+    def _headers(self) -> dict[str, str]:
+        return {"apiKey": self._account.api_key.reveal(), "Accept": "application/json"}
 
     async def collect(self, order: Collect) -> Asked | Declined | Unclear:
         """Ask the payer, once."""
@@ -97,7 +100,7 @@ class AfricasTalking:
         }
         if self._account.provider_channel:
             body["providerChannel"] = self._account.provider_channel
-        headers = {**self._headers, "Idempotency-Key": str(order.our_ref)}
+        headers = {**self._headers(), "Idempotency-Key": str(order.our_ref)}
         reply = await self._client.ask("POST", "/mobile/checkout/request", headers=headers, body=body)
         if isinstance(reply, NotSent):
             return Declined(Why.REFUSED, f"not sent: {reply.detail}")
@@ -116,7 +119,7 @@ class AfricasTalking:
         if not provider_ref:
             return Unclear("the checkout was never named: its notification or the list of the day tells")
         query = {"username": self._account.username, "transactionId": provider_ref}
-        reply = await self._client.ask("GET", "/query/transaction/find", headers=self._headers, query=query)
+        reply = await self._client.ask("GET", "/query/transaction/find", headers=self._headers(), query=query)
         if isinstance(reply, NotSent | NoAnswer):
             return Unclear(reply.detail)
         if reply.status in (404, 410):
@@ -235,7 +238,7 @@ class AfricasTalking:
             "endDate": day.isoformat(),
             "status": "Success",
         }
-        reply = await self._client.ask("GET", "/query/transaction/fetch", headers=self._headers, query=query)
+        reply = await self._client.ask("GET", "/query/transaction/fetch", headers=self._headers(), query=query)
         if not isinstance(reply, Reply):
             raise NotListed(reply.detail)
         if reply.status != 200:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, text_of
+from config.settings import NO_SECRET, Secret
 from gateway.payments.amounts import Unfit, fit
 from gateway.payments.client import Access, Client, Granted, NoAnswer, NotSent, Reply, ask_with_token, granted_of
 from gateway.payments.contract import Asked, Declined, Event, Forged, PaymentState, Unclear, Unknown, Why
@@ -48,18 +49,20 @@ GOING_ON: Final = frozenset({"4999", "500.001.1001"})
 """Codes of the query that say: the payer has not answered yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DarajaAccount:
     """One shortcode at Daraja. `callback_url` is the whole public address of this source, without a query."""
 
     name: str
     base_url: str
-    consumer_key: str
-    consumer_secret: str
+    consumer_key: Secret
+    consumer_secret: Secret
     shortcode: str
     callback_url: str
     initiator: str = ""
-    security_credential: str = ""  # the initiator's password under Safaricom's public key, as their portal gives it
+    security_credential: Secret = (
+        NO_SECRET  # the initiator's password under Safaricom's public key, as their portal gives it
+    )
     timeout_s: float = 30.0
     connections_max: int = 20
     retry_pause_s: float = 0.5
@@ -75,7 +78,7 @@ class Daraja:
         self._access = Access(self._grant, account.retry_pause_s)
 
     async def _grant(self) -> Granted:
-        pair = f"{self.account.consumer_key}:{self.account.consumer_secret}"
+        pair = f"{self.account.consumer_key.reveal()}:{self.account.consumer_secret.reveal()}"
         return granted_of(
             await self._client.ask(
                 "GET",
@@ -123,7 +126,7 @@ class Daraja:
             "/mpesa/reversal/v1/request",
             {
                 "Initiator": self.account.initiator,
-                "SecurityCredential": self.account.security_credential,
+                "SecurityCredential": self.account.security_credential.reveal(),
                 "CommandID": "TransactionReversal",
                 "TransactionID": receipt,
                 "Amount": str(amount),
@@ -145,7 +148,7 @@ class Daraja:
             "/mpesa/transactionstatus/v1/query",
             {
                 "Initiator": self.account.initiator,
-                "SecurityCredential": self.account.security_credential,
+                "SecurityCredential": self.account.security_credential.reveal(),
                 "CommandID": "TransactionStatusQuery",
                 "OriginatorConversationID": provider_ref,
                 "PartyA": self.account.shortcode,

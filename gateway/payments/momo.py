@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, text_of
+from config.settings import NO_SECRET, Secret
 from gateway.payments.amounts import Unfit, amount_of, fit, written
 from gateway.payments.client import Access, Client, Granted, NoAnswer, NotSent, Reply, ask_with_token, granted_of
 from gateway.payments.contract import (
@@ -54,7 +55,7 @@ REASONS: Final[Mapping[str, Why]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MomoAccount:
     """One merchant at MTN MoMo. `target` is their X-Target-Environment: sandbox, mtnuganda, mtnghana, ...
 
@@ -67,13 +68,13 @@ class MomoAccount:
     currency: str
     minor_digits: int
     step_minor: int
-    subscription_key: str
+    subscription_key: Secret
     api_user: str
-    api_key: str
+    api_key: Secret
     callback_url: str = ""
-    disbursement_key: str = ""
+    disbursement_key: Secret = NO_SECRET
     disbursement_user: str = ""
-    disbursement_api_key: str = ""
+    disbursement_api_key: Secret = NO_SECRET
     timeout_s: float = 30.0
     connections_max: int = 20
     retry_pause_s: float = 0.5
@@ -82,15 +83,19 @@ class MomoAccount:
 class _Product:
     """Collection or Disbursement: each has its own keys and its own tokens."""
 
-    def __init__(self, account: MomoAccount, product: str, subscription_key: str, user: str, key: str) -> None:
+    def __init__(self, account: MomoAccount, product: str, subscription_key: Secret, user: str, key: Secret) -> None:
         self._client = Client(account.base_url, timeout_s=account.timeout_s, connections_max=account.connections_max)
         self._path = f"/{product}"
-        self._basic = "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
-        self._headers = {"Ocp-Apim-Subscription-Key": subscription_key, "X-Target-Environment": account.target}
+        self._subscription_key, self._user, self._key = subscription_key, user, key
+        self._target = account.target
         self._access = Access(self._grant, account.retry_pause_s)
 
+    def _headers(self) -> dict[str, str]:
+        return {"Ocp-Apim-Subscription-Key": self._subscription_key.reveal(), "X-Target-Environment": self._target}
+
     async def _grant(self) -> Granted:
-        headers = {**self._headers, "Authorization": self._basic}
+        pair = f"{self._user}:{self._key.reveal()}"
+        headers = {**self._headers(), "Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
         return granted_of(await self._client.ask("POST", f"{self._path}/token/", headers=headers))
 
     async def ask(
@@ -99,7 +104,7 @@ class _Product:
         """One question."""
 
         async def send(token: str) -> Reply | NotSent | NoAnswer:
-            said = {**self._headers, **(headers or {}), "Authorization": f"Bearer {token}"}
+            said = {**self._headers(), **(headers or {}), "Authorization": f"Bearer {token}"}
             return await self._client.ask(method, f"{self._path}{path}", headers=said, body=body)
 
         return await ask_with_token(self._access, send, lambda reply: reply.status == 401)

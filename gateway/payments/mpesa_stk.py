@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, msisdn_of, text_of
+from config.settings import Secret
 from gateway.payments.amounts import Unfit, amount_of, fit
 from gateway.payments.client import NoAnswer, NotSent
 from gateway.payments.contract import (
@@ -70,7 +71,7 @@ class MpesaStk:
         account: DarajaAccount,
         now: Callable[[], datetime],
         *,
-        passkey: str,
+        passkey: Secret,
         confirm_above_minor: int = 0,
         till: str = "",
         account_mark: str = "",
@@ -88,7 +89,7 @@ class MpesaStk:
     def _password(self) -> dict[str, str]:
         moment = f"{self._now().astimezone(KENYA):%Y%m%d%H%M%S}"
         shortcode = self._daraja.account.shortcode
-        password = base64.b64encode(f"{shortcode}{self._passkey}{moment}".encode()).decode()
+        password = base64.b64encode(f"{shortcode}{self._passkey.reveal()}{moment}".encode()).decode()
         return {"BusinessShortCode": shortcode, "Password": password, "Timestamp": moment}
 
     async def collect(self, order: Collect) -> Asked | Declined | Unclear:

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable
 from channels.http.server import CallbackServer, Route
+from config.settings import Secret
 from gateway.payments.africastalking import AfricasTalking, AfricasTalkingAccount
-from gateway.payments.contract import Collect, Event, Forged, Validation
+from gateway.payments.contract import Collect, Event, Forged, PaymentSource, Validation
 from gateway.payments.daraja import DarajaAccount
 from gateway.payments.momo import Momo, MomoAccount
 from gateway.payments.mpesa_c2b import MpesaC2b
@@ -29,17 +30,18 @@ from gateway.payments.simulated.wallets import Wallets
 NOW = datetime(2026, 6, 3, 9, 15, 30, tzinfo=UTC)
 OUR_REF = UUID("019e8d2c-5f3a-7b21-8a4e-0123456789ab")
 AMINA = "254711013579"
+PASSKEY = Secret("sandbox-passkey")
 SECRETS = ("sandbox-secret", "sandbox-passkey", "sealed-credential", "sandbox-api-key", "sandbox-at-key", "sandbox-key")
 
 DARAJA = DarajaAccount(
     name="till",
     base_url="http://127.0.0.1:1",
-    consumer_key="sandbox-key",
-    consumer_secret="sandbox-secret",
+    consumer_key=Secret("sandbox-key"),
+    consumer_secret=Secret("sandbox-secret"),
     shortcode="600987",
     callback_url="https://pay.example/payments/till/s3cret",
     initiator="sandbox-initiator",
-    security_credential="sealed-credential",
+    security_credential=Secret("sealed-credential"),
     retry_pause_s=0.0,
 )
 MOMO = MomoAccount(
@@ -49,20 +51,20 @@ MOMO = MomoAccount(
     currency="KES",
     minor_digits=2,
     step_minor=100,
-    subscription_key="sandbox-collection",
+    subscription_key=Secret("sandbox-collection"),
     api_user="c72025f5-5cd1-4630-99e4-8ba4722fad56",
-    api_key="sandbox-api-key",
+    api_key=Secret("sandbox-api-key"),
     callback_url="https://pay.example/payments/momo/s3cret",
-    disbursement_key="sandbox-disbursement",
+    disbursement_key=Secret("sandbox-disbursement"),
     disbursement_user="c72025f5-5cd1-4630-99e4-8ba4722fad56",
-    disbursement_api_key="sandbox-api-key",
+    disbursement_api_key=Secret("sandbox-api-key"),
     retry_pause_s=0.0,
 )
 CHECKOUT = AfricasTalkingAccount(
     name="at",
     base_url="http://127.0.0.1:1",
     username="sandbox",
-    api_key="sandbox-at-key",
+    api_key=Secret("sandbox-at-key"),
     product="Electricity",
     currency="KES",
     minor_digits=2,
@@ -93,17 +95,17 @@ class Heard:
     validations: list[Validation] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     may: bool = True
+    sources: dict[str, PaymentSource] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def listening(*sources: Any) -> AsyncIterator[Heard]:
-    """A callback server before these sources, each at /<its name>; sources may be added as `heard.sources`."""
+async def listening() -> AsyncIterator[Heard]:
+    """A callback server before `heard.sources`, each at /<its name>."""
     heard = Heard()
-    by_name = {source.name: source for source in sources}
 
     def handler(name: str) -> Callable[[Callback], Any]:
         async def handle(said: Callback) -> Answer:
-            source = by_name[name]
+            source = heard.sources[name]
             try:
                 found = source.read(said)
             except (NotReadable, Forged) as error:
@@ -123,7 +125,6 @@ async def listening(*sources: Any) -> AsyncIterator[Heard]:
     server = CallbackServer("127.0.0.1", 0, routes)
     await server.start()
     heard.url = f"http://127.0.0.1:{server.port}"
-    heard.sources = by_name  # type: ignore[attr-defined]
     try:
         yield heard
     finally:
@@ -146,7 +147,7 @@ class Market:
     mtn: Momo
     at: AfricasTalking
 
-    def sources(self) -> Sequence[Any]:
+    def sources(self) -> Sequence[PaymentSource]:
         return (self.till, self.paybill, self.mtn, self.at)
 
 
@@ -162,16 +163,17 @@ async def market(**faults: float) -> AsyncIterator[Market]:
     await operator.open()
     await server.start()
     async with listening() as heard:
-        base = {"base_url": server.url}
-        till = MpesaStk(replace(DARAJA, callback_url=f"{heard.url}/till", **base), now, passkey="sandbox-passkey",
-                        account_mark="P")  # fmt: skip
-        paybill = MpesaC2b(
-            replace(DARAJA, name="paybill", callback_url=f"{heard.url}/paybill", **base), now, account_mark="P"
+        base = server.url
+        till = MpesaStk(
+            replace(DARAJA, callback_url=f"{heard.url}/till", base_url=base), now, passkey=PASSKEY, account_mark="P"
         )
-        mtn = Momo(replace(MOMO, callback_url=f"{heard.url}/momo", **base), now)
-        at = AfricasTalking(replace(CHECKOUT, **base), now)
+        paybill = MpesaC2b(
+            replace(DARAJA, name="paybill", callback_url=f"{heard.url}/paybill", base_url=base), now, account_mark="P"
+        )
+        mtn = Momo(replace(MOMO, callback_url=f"{heard.url}/momo", base_url=base), now)
+        at = AfricasTalking(replace(CHECKOUT, base_url=base), now)
         checkout.callback_url = f"{heard.url}/at"
-        heard.sources.update({"till": till, "paybill": paybill, "momo": mtn, "at": at})  # type: ignore[attr-defined]
+        heard.sources.update({"till": till, "paybill": paybill, "momo": mtn, "at": at})
         found = Market(operator, struck, daraja, momo, checkout, server, heard, till, paybill, mtn, at)
         try:
             yield found
