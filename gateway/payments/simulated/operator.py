@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from gateway.payments.amounts import written
 from gateway.payments.simulated.faults import Fault, Faults
 from gateway.payments.simulated.wallets import End, Habit, Transaction, Wallets
 
@@ -172,6 +173,16 @@ class Operator:
         """The prompt that stands on a phone's screen."""
         found = self._waiting.get(msisdn)
         return found[0] if found else None
+
+    def asks(self, msisdn: str) -> str:
+        """What a phone shows when it asks for a PIN; empty when it does not."""
+        prompt = self.waiting(msisdn)
+        return "" if prompt is None else f"{self.described(prompt)}\nEnter your PIN:"
+
+    def described(self, prompt: Prompt) -> str:
+        """A prompt in words."""
+        amount = written(prompt.amount_minor, self.wallets.minor_digits)
+        return f"Pay {amount} to {prompt.merchant}, account {prompt.account_ref}"
 
     def type(self, msisdn: str, pin: str) -> bool:
         """Type a PIN on a phone, or nothing to decline; whether it was asked for one."""

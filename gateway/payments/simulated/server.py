@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,10 +17,11 @@ _BODY_MAX: Final = 65_536
 
 @dataclass(slots=True)
 class SimulatedProviders:
-    """Serves the providers' APIs between `start` and `stop`. Port 0 takes any free one."""
+    """Serves the providers' APIs between `start` and `stop`, and /statement.csv. Port 0 takes any free one."""
 
     fronts: Sequence[Front]
     faults: Faults
+    statement: Callable[[], str]
     port: int = 0
     _runner: web.AppRunner | None = None
 
@@ -32,6 +33,7 @@ class SimulatedProviders:
     async def start(self) -> None:
         """Serve from now on. Raises OSError if the port cannot be had."""
         app = web.Application(client_max_size=_BODY_MAX)
+        app.router.add_get("/statement.csv", self._statement)
         app.router.add_route("*", "/{path:.*}", self._take)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handle_signals=False)
         await self._runner.setup()
@@ -42,6 +44,9 @@ class SimulatedProviders:
         """Serve no more."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _statement(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.statement(), content_type="text/csv")
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -159,7 +159,7 @@ async def market(**faults: float) -> AsyncIterator[Market]:
     daraja = SimulatedDaraja(operator)
     momo = SimulatedMomo(operator)
     checkout = SimulatedAfricasTalking(operator)
-    server = SimulatedProviders((daraja, momo, checkout), struck)
+    server = SimulatedProviders((daraja, momo, checkout), struck, operator.wallets.statement)
     await operator.open()
     await server.start()
     async with listening() as heard:
