@@ -24,9 +24,11 @@ from typing import Any, Final, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from config import provider_checks
 from config.settings import (
     CallbackSettings,
     ChannelSettings,
+    CheckoutSettings,
     CorrectionSettings,
     CounterSettings,
     CustomerSettings,
@@ -36,6 +38,8 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
+    MomoSettings,
+    MpesaSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -71,14 +75,28 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "mpesa": MpesaSettings,
+    "momo": MomoSettings,
+    "checkout": CheckoutSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service"}
+_CALLED: Final = {
+    "smpp": "link",
+    "pkcs11": "module",
+    "prism": "module",
+    "ussd": "service",
+    "mpesa": "account",
+    "momo": "account",
+    "checkout": "account",
+}
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "mpesa": MpesaSettings,
+    "momo": MomoSettings,
+    "checkout": CheckoutSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
@@ -90,6 +108,15 @@ _NEVER_INLINE: Final = frozenset(
         (PrismSettings, "password"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
+        (MpesaSettings, "consumer_key"),
+        (MpesaSettings, "consumer_secret"),
+        (MpesaSettings, "passkey"),
+        (MpesaSettings, "security_credential"),
+        (MomoSettings, "subscription_key"),
+        (MomoSettings, "api_key"),
+        (MomoSettings, "disbursement_key"),
+        (MomoSettings, "disbursement_api_key"),
+        (CheckoutSettings, "api_key"),
     }
 )
 
@@ -563,6 +590,9 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     SmppSettings: _Reader.check_smpp,
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
+    MpesaSettings: provider_checks.mpesa,
+    MomoSettings: provider_checks.momo,
+    CheckoutSettings: provider_checks.checkout,
 }
 
 

@@ -400,6 +400,67 @@ class UssdSettings:
     resend_s: Seconds = 5.0
 
 
+WebAddress = Annotated[str, Text(8, 1024, r"https?://[^\s?#]+[^\s?#/]", "an address such as https://pay.example")]
+Reference = Annotated[str, Text(1, 80, r"[!-~]+", "visible characters without blanks")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MpesaSettings:
+    """One shortcode at Safaricom's Daraja, for sources of the kinds mpesa_stk and mpesa_c2b.
+
+    `till` is paid where it is not the shortcode (Buy Goods). A success of more than `confirm_above_minor` counts once
+    the query says the same. `account_mark` is put behind the account a prompt shows, where both kinds use the
+    shortcode. With `initiator` and `security_credential` payments can be reversed.
+    """
+
+    name: Name
+    base_url: WebAddress = "https://api.safaricom.co.ke"
+    consumer_key: Secret = NO_SECRET
+    consumer_secret: Secret = NO_SECRET
+    shortcode: Annotated[str, Text(5, 7, r"\d+", "digits")]
+    till: Annotated[str, Text(0, 9, r"\d*", "digits")] = ""
+    passkey: Secret = NO_SECRET
+    confirm_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    account_mark: Annotated[str, Text(0, 1, r"[A-Z]?", "a capital letter")] = ""
+    initiator: Annotated[str, Text(0, 80)] = ""
+    security_credential: Secret = NO_SECRET
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomoSettings:
+    """One merchant at MTN MoMo: Collection, and with the keys of Disbursement transfers back to payers."""
+
+    name: Name
+    base_url: WebAddress = "https://proxy.momoapi.mtn.com"
+    target: Name
+    subscription_key: Secret = NO_SECRET
+    api_user: Reference
+    api_key: Secret = NO_SECRET
+    disbursement_key: Secret = NO_SECRET
+    disbursement_user: Annotated[str, Text(0, 80)] = ""
+    disbursement_api_key: Secret = NO_SECRET
+    callbacks: bool = True
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckoutSettings:
+    """One payment product at Africa's Talking, whose mobile checkout asks payers."""
+
+    name: Name
+    base_url: WebAddress = "https://payments.africastalking.com"
+    username: Reference
+    api_key: Secret = NO_SECRET
+    product: Annotated[str, Text(1, 80)]
+    provider_channel: Annotated[str, Text(0, 40)] = ""
+    confirm_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -426,6 +487,9 @@ class Settings:
     prism: tuple[PrismSettings, ...] = ()
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     ussd: tuple[UssdSettings, ...] = ()
+    mpesa: tuple[MpesaSettings, ...] = ()
+    momo: tuple[MomoSettings, ...] = ()
+    checkout: tuple[CheckoutSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""
