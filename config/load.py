@@ -40,6 +40,7 @@ from config.settings import (
     LogSettings,
     MomoSettings,
     MpesaSettings,
+    PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -71,10 +72,11 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "http": HttpSettings,
     "log": LogSettings,
     "callbacks": CallbackSettings,
-    "smpp": SmppSettings,  # the last four are lists of such tables
+    "smpp": SmppSettings,  # the last eight are lists of such tables
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "payment": PaymentSettings,
     "mpesa": MpesaSettings,
     "momo": MomoSettings,
     "checkout": CheckoutSettings,
@@ -85,6 +87,7 @@ _CALLED: Final = {
     "pkcs11": "module",
     "prism": "module",
     "ussd": "service",
+    "payment": "source",
     "mpesa": "account",
     "momo": "account",
     "checkout": "account",
@@ -94,6 +97,7 @@ _LISTS: Final[Mapping[str, type]] = {
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "payment": PaymentSettings,
     "mpesa": MpesaSettings,
     "momo": MomoSettings,
     "checkout": CheckoutSettings,
@@ -108,6 +112,7 @@ _NEVER_INLINE: Final = frozenset(
         (PrismSettings, "password"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
+        (PaymentSettings, "path_secret"),
         (MpesaSettings, "consumer_key"),
         (MpesaSettings, "consumer_secret"),
         (MpesaSettings, "passkey"),
@@ -129,6 +134,7 @@ _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
     SmppSettings: (("reconnect_min_s", "reconnect_max_s"),),
     Pkcs11Settings: (("rest_first_s", "rest_max_s"),),
     PrismSettings: (("rest_first_s", "rest_max_s"),),
+    PaymentSettings: (("min_minor", "max_minor"),),
 }
 
 
@@ -307,6 +313,9 @@ class _Reader:
         self.check_lease(document, built["delivery"], built["smpp"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
+        if not self.faults:  # what is wrong by itself would be told twice
+            accounts = {name: built[name] for name in ("mpesa", "momo", "checkout")}
+            provider_checks.sources(self, built["payment"], accounts, built["utility"], built["callbacks"])
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -546,9 +555,16 @@ class _Reader:
         if not any(secrets) and not values.get("addresses"):
             expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
             self.fault(where, None, expected, "none of them")
-        if secrets[0] and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secrets[0]):
+        self.check_path_secret(where, secrets[0])
+
+    def check_path_secret(self, where: str, secret: str) -> None:
+        if secret and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret):
             expected = "16 to 200 letters, digits, dashes and underscores"
             self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
+
+    def check_payment(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "addresses")
+        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
 
     def check_ussd_by_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         if values.get("links") == "":
@@ -590,6 +606,7 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     SmppSettings: _Reader.check_smpp,
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
+    PaymentSettings: _Reader.check_payment,
     MpesaSettings: provider_checks.mpesa,
     MomoSettings: provider_checks.momo,
     CheckoutSettings: provider_checks.checkout,

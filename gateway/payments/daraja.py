@@ -26,8 +26,6 @@ CURRENCY: Final = "KES"
 MINOR_DIGITS: Final = 2
 STEP_MINOR: Final = 100
 KENYA: Final = timezone(timedelta(hours=3), "EAT")
-# Safaricom filters callback addresses that hold its names, and some words of attackers.
-FORBIDDEN_IN_URL: Final = re.compile(r"m-?pesa|safaricom|\bexec?\b|\bcmd\b|\bsql\b|\bquery\b", re.IGNORECASE)
 _REVERSED_ALREADY: Final = "R000001"
 _TOO_MANY: Final = frozenset({"500.003.02", "500.003.03"})  # a second, or a day
 _TIME: Final = re.compile(r"[0-9]{14}")

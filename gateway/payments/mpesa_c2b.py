@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, text_of
+from config.provider_checks import FILTERED
 from gateway.payments.amounts import amount_of
 from gateway.payments.client import NoAnswer, NotSent
 from gateway.payments.contract import (
@@ -34,7 +35,6 @@ from gateway.payments.contract import (
 from gateway.payments.daraja import (
     ACCEPTED,
     CURRENCY,
-    FORBIDDEN_IN_URL,
     MINOR_DIGITS,
     Daraja,
     DarajaAccount,
@@ -75,7 +75,7 @@ class MpesaC2b:
         if when_unreachable not in ("Cancelled", "Completed"):
             raise ValueError("Cancelled or Completed expected")
         url = self._daraja.account.callback_url
-        if FORBIDDEN_IN_URL.search(url):
+        if FILTERED.search(url):
             raise ValueError("an address without the names of M-Pesa and Safaricom expected: theirs filters it")
         reply = await self._daraja.post(
             f"/mpesa/c2b/{version}/registerurl",

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from config.provider_checks import FILTERED
 from gateway.payments.amounts import written
-from gateway.payments.daraja import FORBIDDEN_IN_URL, KENYA
+from gateway.payments.daraja import KENYA
 from gateway.payments.simulated.front import Ask, Said, text
 from gateway.payments.simulated.operator import Call, Operator, Prompt
 from gateway.payments.simulated.wallets import End, Transaction
@@ -112,7 +113,7 @@ class SimulatedDaraja:
         for name, is_right in (
             ("Amount", _AMOUNT.fullmatch(amount)),
             ("PhoneNumber", _MSISDN.fullmatch(phone)),
-            ("CallBackURL", url.startswith(("http://", "https://")) and not FORBIDDEN_IN_URL.search(url)),
+            ("CallBackURL", url.startswith(("http://", "https://")) and not FILTERED.search(url)),
             ("AccountReference", 1 <= len(text(body, "AccountReference")) <= 12),
             ("TransactionDesc", 1 <= len(text(body, "TransactionDesc")) <= 13),
             ("PartyA", text(body, "PartyA") == phone),
@@ -211,7 +212,7 @@ class SimulatedDaraja:
             return _refused(400, "400.003.02", "Bad Request - Invalid ShortCode")
         if text(body, "ResponseType") not in ("Completed", "Cancelled"):
             return _refused(400, "400.003.02", "Bad Request - Invalid ResponseType")
-        if any(not url.startswith("http") or FORBIDDEN_IN_URL.search(url) for url in urls.values()):
+        if any(not url.startswith("http") or FILTERED.search(url) for url in urls.values()):
             return _refused(400, "400.003.02", "Bad Request - Invalid URL")
         self.registered = {**urls, "ResponseType": text(body, "ResponseType")}
         return Said(
