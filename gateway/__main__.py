@@ -34,6 +34,7 @@ from gateway import (
     selltools,
     shifttools,
     smstools,
+    sourcetools,
     stationtools,
     tarifftools,
     tokentools,
@@ -140,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     bulktools.add_commands(commands)
     ussdtools.add_simulator(moduletools.add_commands(commands))
     smstools.add_commands(commands)
+    sourcetools.add_commands(commands)
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)

@@ -38,7 +38,7 @@ def add_payments(which: Any) -> None:
         "payments",
         help=about,
         description=f"{about}. Settings of a gateway name its address as base_url; the credentials are those of "
-        f"docs/payments.md. Lines on standard input: {_LINES}.",
+        f"docs/payment-sources.md. Lines on standard input: {_LINES}.",
     )
     parser.add_argument("--port", type=int, default=8090, help="0: any free port (default %(default)s)")
     parser.add_argument("--web", type=int, default=None, metavar="PORT", help="phones on a page; 0: any free port")

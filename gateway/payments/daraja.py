@@ -26,6 +26,7 @@ CURRENCY: Final = "KES"
 MINOR_DIGITS: Final = 2
 STEP_MINOR: Final = 100
 KENYA: Final = timezone(timedelta(hours=3), "EAT")
+_RESULTS_MAX: Final = 10_000
 _REVERSED_ALREADY: Final = "R000001"
 _TOO_MANY: Final = frozenset({"500.003.02", "500.003.03"})  # a second, or a day
 _TIME: Final = re.compile(r"[0-9]{14}")
@@ -74,6 +75,9 @@ class Daraja:
         self.now = now
         self._client = Client(account.base_url, timeout_s=account.timeout_s, connections_max=account.connections_max)
         self._access = Access(self._grant, account.retry_pause_s)
+        # Results of reversals that have come by callback and not been asked for yet. Only to spare a question: what is
+        # forgotten, in a restart or because another node was called, is asked for again.
+        self._results: dict[UUID, Event] = {}
 
     async def _grant(self) -> Granted:
         pair = f"{self.account.consumer_key.reveal()}:{self.account.consumer_secret.reveal()}"
@@ -139,7 +143,10 @@ class Daraja:
         return taken(reply, "OriginatorConversationID")
 
     async def ask_reversal(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """Ask how a reversal stands. Daraja answers by callback, so this itself never knows."""
+        """How a reversal stands, if its result has come; else ask, and the answer comes by callback."""
+        known = self._results.get(key)
+        if known is not None and known.state is not PaymentState.PENDING:
+            return known
         if not provider_ref:
             return Unclear("the reversal was never named: the statement tells")
         reply = await self.post(
@@ -158,6 +165,15 @@ class Daraja:
             },
         )
         return Unclear("asked; the answer comes by callback" if isinstance(reply, Reply) else reply.detail)
+
+    def take_result(self, callback: Callback) -> None:
+        """Take up the result of a reversal, for the next question about it. Raises NotReadable, Forged."""
+        event = self.read_result(callback)
+        assert event.our_ref is not None
+        if event.state is not PaymentState.PENDING:
+            while len(self._results) >= _RESULTS_MAX:
+                del self._results[next(iter(self._results))]
+            self._results[event.our_ref] = event
 
     def read_result(self, callback: Callback) -> Event:
         """The result of a reversal, or of the question after one: an event of the refund. Raises NotReadable, Forged.

@@ -44,13 +44,8 @@ from gateway.payments.daraja import (
 
 METHODS: Final = frozenset({"POST"})
 VALIDATION, CONFIRMATION = "validation", "confirmation"
-# What Safaricom understands as reasons of a refused validation; known, not re-checked.
-REFUSALS: Final = {
-    "account": "C2B00012",
-    "amount": "C2B00013",
-    "payer": "C2B00011",
-    "shortcode": "C2B00015",
-}
+# What Safaricom understands as reasons of a refused validation (known, not re-checked), by how ours begin.
+REFUSALS: Final = {"METER": "C2B00012", "AMOUNT": "C2B00013", "PAYER": "C2B00011"}
 _OTHER: Final = "C2B00016"
 
 
@@ -105,10 +100,11 @@ class MpesaC2b:
         raise AssertionError("no Can.STATUS")
 
     def read(self, callback: Callback) -> Sequence[Event] | Validation:
-        """A payment, or the question before one; the result of a refund. Raises Forged, NotReadable."""
+        """A payment, or the question before one; of a refund's result nothing. Raises Forged, NotReadable."""
         asked = query_of(callback)
         if "refund" in asked:
-            return [self._daraja.read_result(callback)]
+            self._daraja.take_result(callback)
+            return []
         step = asked.get("step", CONFIRMATION)
         if step not in (VALIDATION, CONFIRMATION):
             raise Forged("query")
@@ -139,10 +135,10 @@ class MpesaC2b:
         ]
 
     def answer(self, callback: Callback, accepted: bool, why: str = "") -> Answer:
-        """Accepted; or, of a validation, refused, with `why` one of REFUSALS' names or anything else."""
+        """Accepted; or, of a validation, refused, `why` as METER_UNKNOWN or AMOUNT_MIN."""
         if accepted:
             return ACCEPTED
-        said = {"ResultCode": REFUSALS.get(why, _OTHER), "ResultDesc": "Rejected"}
+        said = {"ResultCode": REFUSALS.get(why.partition("_")[0], _OTHER), "ResultDesc": "Rejected"}
         return Answer(json.dumps(said), "application/json")
 
     async def refund(self, key: UUID, receipt: str, payer: str, amount_minor: int) -> Asked | Declined | Unclear:
@@ -150,7 +146,7 @@ class MpesaC2b:
         return await self._daraja.reverse(key, receipt, amount_minor)
 
     async def refund_status(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """Ask how a reversal stands; the answer comes by callback."""
+        """How a reversal stands, once its result has come."""
         return await self._daraja.ask_reversal(key, provider_ref)
 
     async def statement(self, day: date) -> Sequence[StatementLine]:

@@ -145,10 +145,11 @@ class MpesaStk:
         return replace(pending, state=PaymentState.FAILED, why=RESULTS.get(code, Why.REFUSED), detail=code)
 
     def read(self, callback: Callback) -> Sequence[Event] | Validation:
-        """What a callback says of a prompt, or of a refund. Raises Forged, NotReadable."""
+        """What a callback says of a prompt; of a refund's result nothing. Raises Forged, NotReadable."""
         asked = query_of(callback)
         if "refund" in asked:
-            return [self._daraja.read_result(callback)]
+            self._daraja.take_result(callback)
+            return []
         our_ref = uuid_of(asked["ref"]) if "ref" in asked else None
         said = member(member(callback.json(), "Body"), "stkCallback")
         code = result_code(said)
@@ -189,7 +190,7 @@ class MpesaStk:
         return await self._daraja.reverse(key, receipt, amount_minor)
 
     async def refund_status(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """Ask how a reversal stands; the answer comes by callback."""
+        """How a reversal stands, once its result has come."""
         return await self._daraja.ask_reversal(key, provider_ref)
 
     async def statement(self, day: date) -> Sequence[StatementLine]:

@@ -113,7 +113,7 @@ async def listening() -> AsyncIterator[Heard]:
                 return source.answer(said, True)
             if isinstance(found, Validation):
                 heard.validations.append(found)
-                return source.answer(said, heard.may, "account")
+                return source.answer(said, heard.may, "METER_UNKNOWN")
             heard.events.extend(found)
             return source.answer(said, True)
 

@@ -165,7 +165,11 @@ SUCCESS, FAILED, PENDING = PaymentState.SUCCESS, PaymentState.FAILED, PaymentSta
     ],
 )  # fmt: skip
 def test_a_callback_becomes_an_event(source: Any, body: Any, query: str, wanted: dict[str, Any]) -> None:
-    [event] = events(source.read(callback(body, query)))
+    if query.startswith("refund"):
+        event = source._daraja.read_result(callback(body, query))
+        assert source.read(callback(body, query)) == []
+    else:
+        [event] = events(source.read(callback(body, query)))
     assert {name: getattr(event, name) for name in wanted} == wanted
     assert event.receipt or event.provider_ref or event.our_ref
 
@@ -260,7 +264,7 @@ def test_another_content_type_is_not_read() -> None:
 def test_validation_is_told_by_its_address() -> None:
     asked = C2B.read(callback(c2b(BillRefNumber="04012345677"), "step=validation"))
     assert asked == Validation(AMINA, "04012345677", 50_000, "KES", "UFA5XK2Q1M")
-    yes, no = C2B.answer(callback({}), True), C2B.answer(callback({}), False, "account")
+    yes, no = C2B.answer(callback({}), True), C2B.answer(callback({}), False, "METER_UNKNOWN")
     assert json.loads(yes.body) == {"ResultCode": 0, "ResultDesc": "Accepted"}
     assert json.loads(no.body)["ResultCode"] == "C2B00012"
     assert json.loads(C2B.answer(callback({}), False, "whatever").body)["ResultCode"] == "C2B00016"
