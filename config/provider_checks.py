@@ -83,10 +83,16 @@ def _whole(
 
 def callback_url(callbacks: CallbackSettings, source: PaymentSettings) -> str:
     """Where a provider reaches a source; empty where it cannot. A secret from here on: never log it."""
-    if not callbacks.public_url or not (source.path_secret or source.addresses):
+    path = path_of(source)
+    return f"{callbacks.public_url}{path}" if callbacks.public_url and path else ""
+
+
+def path_of(source: PaymentSettings) -> str:
+    """Where the callbacks of a source come in; empty where none are taken, for nothing would prove whose they are."""
+    secret = source.path_secret.reveal()
+    if not secret and not source.addresses:
         return ""
-    path = f"{callbacks.public_url}/payments/{source.name}"
-    return f"{path}/{source.path_secret.reveal()}" if source.path_secret else path
+    return f"/payments/{source.name}/{secret}" if secret else f"/payments/{source.name}"
 
 
 def sources(

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from config.provider_checks import callback_url
 from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
-from gateway.payments.accounts import PROVIDERS
 from gateway.payments.contract import Asked, Declined, Unclear
 from gateway.payments.mpesa_c2b import MpesaC2b
+from gateway.payments.registry import made
 from gateway.world import RealWorld, World
 from ledger import audit
 from ledger.operators import Role, require_role
@@ -20,7 +20,7 @@ _MAY_REGISTER: Final = (Role.ENGINEER, Role.ADMIN)
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     """Add `sources` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code."""
     group = Group(subparsers, "sources", "outside sources of money, as set up", world or RealWorld())
-    group.command("list", _list, "every [[payment]] table with a provider: what it can do, and where it is called back")
+    group.command("list", _list, "every [[payment]] table: what it can do, and where it is called back")
     register = group.command(
         "register", _register, "tell Safaricom the two addresses of an mpesa_c2b source. An ENGINEER or ADMIN", people=1
     )
@@ -35,11 +35,8 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
 
 
 def _list(session: Session) -> int:
-    for one in session.settings.payment:
-        factory = PROVIDERS.get(one.kind)
-        if factory is None:
-            continue
-        can = ", ".join(sorted(factory(session.settings, one, session.world.now).can))
+    for one, source in made(session.settings, session.world.now):
+        can = ", ".join(sorted(source.can))
         called = callback_url(session.settings.callbacks, one)
         if one.path_secret:
             called = called.replace(one.path_secret.reveal(), "***")
@@ -53,7 +50,7 @@ def _register(session: Session) -> int:
     if one is None or one.kind != "mpesa_c2b":
         known = [each.name for each in settings.payment if each.kind == "mpesa_c2b"]
         raise Unusable(f"source {name}: one of {', '.join(known) or 'none, there is no mpesa_c2b source'} expected")
-    source = PROVIDERS[one.kind](settings, one, session.world.now)
+    source = next(source for each, source in made(settings, session.world.now) if each is one)
     assert isinstance(source, MpesaC2b), "what the kind makes"
     session.subject = name
 
@@ -78,9 +75,7 @@ def _register(session: Session) -> int:
 
     answer = session.in_books(work)
     if isinstance(answer, Asked):
-        say(
-            f"{name}: Safaricom has both addresses; what it cannot ask about is {session.options.when_unreachable}"
-        )
+        say(f"{name}: Safaricom has both addresses; what it cannot ask about is {session.options.when_unreachable}")
         return WELL
     words = "refused" if isinstance(answer, Declined) else "no answer, ask Safaricom which addresses it has"
     say(f"{name}: {words}: {answer.detail}")

@@ -5,32 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Final
-
-from config.provider_checks import callback_url
-from config.settings import MpesaSettings, PaymentSettings, Settings
+from config.settings import MpesaSettings, PaymentSettings
 from gateway.payments.africastalking import AfricasTalking, AfricasTalkingAccount
-from gateway.payments.contract import PaymentSource
 from gateway.payments.daraja import DarajaAccount
 from gateway.payments.momo import Momo, MomoAccount
 from gateway.payments.mpesa_c2b import MpesaC2b
 from gateway.payments.mpesa_stk import MpesaStk
-
-Now = Callable[[], datetime]
-Factory = Callable[[Settings, PaymentSettings, Now], PaymentSource]
+from gateway.payments.surroundings import Surroundings
 
 
-def _mpesa(settings: Settings, source: PaymentSettings) -> tuple[MpesaSettings, DarajaAccount]:
-    account = next(one for one in settings.mpesa if one.name == (source.account or source.name))
+def _mpesa(source: PaymentSettings, around: Surroundings) -> tuple[MpesaSettings, DarajaAccount]:
+    account = next(one for one in around.settings.mpesa if one.name == (source.account or source.name))
     return account, DarajaAccount(
         name=source.name,
         base_url=account.base_url,
         consumer_key=account.consumer_key,
         consumer_secret=account.consumer_secret,
         shortcode=account.shortcode,
-        callback_url=callback_url(settings.callbacks, source),
+        callback_url=around.callback_url,
         initiator=account.initiator,
         security_credential=account.security_credential,
         timeout_s=account.timeout_s,
@@ -38,12 +30,12 @@ def _mpesa(settings: Settings, source: PaymentSettings) -> tuple[MpesaSettings, 
     )
 
 
-def mpesa_stk(settings: Settings, source: PaymentSettings, now: Now) -> MpesaStk:
+def mpesa_stk(source: PaymentSettings, around: Surroundings) -> MpesaStk:
     """Prompts by M-Pesa."""
-    account, daraja = _mpesa(settings, source)
+    account, daraja = _mpesa(source, around)
     return MpesaStk(
         daraja,
-        now,
+        around.now,
         passkey=account.passkey,
         confirm_above_minor=account.confirm_above_minor,
         till=account.till,
@@ -51,40 +43,40 @@ def mpesa_stk(settings: Settings, source: PaymentSettings, now: Now) -> MpesaStk
     )
 
 
-def mpesa_c2b(settings: Settings, source: PaymentSettings, now: Now) -> MpesaC2b:
+def mpesa_c2b(source: PaymentSettings, around: Surroundings) -> MpesaC2b:
     """Payments to an M-Pesa number."""
-    account, daraja = _mpesa(settings, source)
-    return MpesaC2b(daraja, now, account_mark=account.account_mark)
+    account, daraja = _mpesa(source, around)
+    return MpesaC2b(daraja, around.now, account_mark=account.account_mark)
 
 
-def momo(settings: Settings, source: PaymentSettings, now: Now) -> Momo:
+def momo(source: PaymentSettings, around: Surroundings) -> Momo:
     """Requests to pay by MTN MoMo."""
-    account = next(one for one in settings.momo if one.name == (source.account or source.name))
+    account = next(one for one in around.settings.momo if one.name == (source.account or source.name))
     return Momo(
         MomoAccount(
             name=source.name,
             base_url=account.base_url,
             target=account.target,
-            currency=settings.utility.currency,
-            minor_digits=settings.utility.minor_digits,
+            currency=around.currency,
+            minor_digits=around.minor_digits,
             step_minor=source.step_minor,
             subscription_key=account.subscription_key,
             api_user=account.api_user,
             api_key=account.api_key,
-            callback_url=callback_url(settings.callbacks, source) if account.callbacks else "",
+            callback_url=around.callback_url if account.callbacks else "",
             disbursement_key=account.disbursement_key,
             disbursement_user=account.disbursement_user,
             disbursement_api_key=account.disbursement_api_key,
             timeout_s=account.timeout_s,
             connections_max=account.connections_max,
         ),
-        now,
+        around.now,
     )
 
 
-def africastalking(settings: Settings, source: PaymentSettings, now: Now) -> AfricasTalking:
+def africastalking(source: PaymentSettings, around: Surroundings) -> AfricasTalking:
     """Mobile checkout by Africa's Talking."""
-    account = next(one for one in settings.checkout if one.name == (source.account or source.name))
+    account = next(one for one in around.settings.checkout if one.name == (source.account or source.name))
     return AfricasTalking(
         AfricasTalkingAccount(
             name=source.name,
@@ -92,22 +84,13 @@ def africastalking(settings: Settings, source: PaymentSettings, now: Now) -> Afr
             username=account.username,
             api_key=account.api_key,
             product=account.product,
-            currency=settings.utility.currency,
-            minor_digits=settings.utility.minor_digits,
+            currency=around.currency,
+            minor_digits=around.minor_digits,
             step_minor=source.step_minor,
             provider_channel=account.provider_channel,
             confirm_above_minor=account.confirm_above_minor,
             timeout_s=account.timeout_s,
             connections_max=account.connections_max,
         ),
-        now,
+        around.now,
     )
-
-
-PROVIDERS: Final[Mapping[str, Factory]] = {
-    "mpesa_stk": mpesa_stk,
-    "mpesa_c2b": mpesa_c2b,
-    "momo": momo,
-    "africastalking": africastalking,
-}
-"""The kinds of sources that have an account at a provider."""

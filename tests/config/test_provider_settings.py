@@ -17,7 +17,9 @@ MPESA = (
 PROMPT = (
     '[[payment]]\nname = "prompt"\nkind = "mpesa_stk"\naccount = "kenya"\nstep_minor = 100\npath_secret_env = "S"\n'
 )
-PAYBILL = '[[payment]]\nname = "paybill"\nkind = "mpesa_c2b"\naccount = "kenya"\npath_secret_env = "S"\n'
+PAYBILL = (
+    '[[payment]]\nname = "paybill"\nkind = "mpesa_c2b"\ncollect = false\naccount = "kenya"\npath_secret_env = "S"\n'
+)
 MOMO = '[[momo]]\nname = "mtn"\ntarget = "sandbox"\nsubscription_key_env = "S"\napi_user = "u"\napi_key_env = "S"\n'
 REQUEST = '[[payment]]\nname = "mtn"\nkind = "momo"\n'
 CHECKOUT = '[[checkout]]\nname = "at"\nusername = "u"\nproduct = "Electricity"\napi_key_env = "S"\n'

@@ -1,1 +1,1 @@
-"""Payment sources."""
+"""Tests of gateway/payments."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from config.load import load
-from gateway.payments.accounts import PROVIDERS
 from gateway.payments.contract import Asked, Can
+from gateway.payments.registry import made
 from tests.config.test_provider_settings import CHECKOUT, KENYA, MOMO, MPESA, NOTIFIED, PAYBILL, PROMPT, REQUEST
 from tests.gateway.payments.sources import market, now, order
 
@@ -35,11 +35,10 @@ async def test_each_kind_asks_with_the_credentials_of_its_account() -> None:
             + CHECKOUT.replace('"u"', '"sandbox"') + f'base_url = "{url}"\n' + NOTIFIED + "step_minor = 100\n",
             SECRETS,
         )  # fmt: skip
-        for source in settings.payment:
-            made = PROVIDERS[source.kind](settings, source, now)
-            assert made.name == source.name
-            if Can.COLLECT in made.can:
-                assert isinstance(await made.collect(order()), Asked)
+        for table, source in made(settings, now):
+            assert source.name == table.name
+            if Can.COLLECT in source.can:
+                assert isinstance(await source.collect(order()), Asked)
                 await place.operator.idle()
-            await made.close()
+            await source.close()
         assert len(place.operator.wallets.transactions) == 3
