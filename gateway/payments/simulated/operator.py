@@ -62,6 +62,8 @@ class Operator:
     expire_after_s: float = 60.0
     delay_s: float = 2.0
     on_prompt: Callable[[Prompt], None] | None = None
+    # Where names of gateways lead, in place of a DNS: "https://pay.example" to "http://127.0.0.1:8081".
+    hosts: dict[str, str] = field(default_factory=dict)
     sent: int = 0  # callbacks, repeats counted
     answered: list[int] = field(default_factory=list)  # the statuses that gateways answered them with
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -221,8 +223,12 @@ class Operator:
         """Send one callback now; status and body of the answer, None if there was none."""
         assert self._client is not None, "open the operator first"
         self.sent += 1
+        url = call.url
+        for name, place in self.hosts.items():
+            if url.startswith(f"{name}/"):
+                url = place + url.removeprefix(name)
         try:
-            async with self._client.request(call.method, call.url, json=call.body) as response:
+            async with self._client.request(call.method, url, json=call.body) as response:
                 text = await response.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("a simulated callback was not answered: %s", type(error).__name__)
