@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     correctiontools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)
+    suspensetools.add_commands(commands)
     deposittools.add_commands(commands)
     shifttools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
