@@ -36,6 +36,7 @@ from gateway import (
     smstools,
     sourcetools,
     stationtools,
+    suspensetools,
     tarifftools,
     tokentools,
     ussdtools,
