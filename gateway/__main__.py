@@ -35,6 +35,7 @@ from gateway import (
     shifttools,
     smstools,
     stationtools,
+    suspensetools,
     tarifftools,
     tokentools,
     ussdtools,
