@@ -24,12 +24,13 @@ from typing import Any, Final, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from config import bank_checks
+from config import bank_checks, provider_checks
 from config.settings import (
     AfricasTalkingSettings,
     BankSettings,
     CallbackSettings,
     ChannelSettings,
+    CheckoutSettings,
     CorrectionSettings,
     CounterSettings,
     CustomerSettings,
@@ -39,6 +40,9 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
+    MomoSettings,
+    MpesaSettings,
+    PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -76,6 +80,10 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "prism": PrismSettings,
     "ussd": UssdSettings,
     "bank": BankSettings,
+    "payment": PaymentSettings,
+    "mpesa": MpesaSettings,
+    "momo": MomoSettings,
+    "checkout": CheckoutSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
 _CALLED: Final = {
@@ -85,6 +93,10 @@ _CALLED: Final = {
     "prism": "module",
     "ussd": "service",
     "bank": "bank",
+    "payment": "source",
+    "mpesa": "account",
+    "momo": "account",
+    "checkout": "account",
 }
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
@@ -93,6 +105,10 @@ _LISTS: Final[Mapping[str, type]] = {
     "prism": PrismSettings,
     "ussd": UssdSettings,
     "bank": BankSettings,
+    "payment": PaymentSettings,
+    "mpesa": MpesaSettings,
+    "momo": MomoSettings,
+    "checkout": CheckoutSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.
@@ -108,6 +124,16 @@ _NEVER_INLINE: Final = frozenset(
         (UssdSettings, "header_secret"),
         (BankSettings, "zmk"),
         (BankSettings, "zak"),
+        (PaymentSettings, "path_secret"),
+        (MpesaSettings, "consumer_key"),
+        (MpesaSettings, "consumer_secret"),
+        (MpesaSettings, "passkey"),
+        (MpesaSettings, "security_credential"),
+        (MomoSettings, "subscription_key"),
+        (MomoSettings, "api_key"),
+        (MomoSettings, "disbursement_key"),
+        (MomoSettings, "disbursement_api_key"),
+        (CheckoutSettings, "api_key"),
     }
 )
 
@@ -121,6 +147,7 @@ _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
     AfricasTalkingSettings: (("rest_first_s", "rest_max_s"),),
     Pkcs11Settings: (("rest_first_s", "rest_max_s"),),
     PrismSettings: (("rest_first_s", "rest_max_s"),),
+    PaymentSettings: (("min_minor", "max_minor"),),
 }
 
 
@@ -300,6 +327,9 @@ class _Reader:
         self.check_way_names(built["smpp"], built["africastalking"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
+        if not self.faults:  # what is wrong by itself would be told twice
+            accounts = {name: built[name] for name in ("mpesa", "momo", "checkout")}
+            provider_checks.sources(self, built["payment"], accounts, built["utility"], built["callbacks"])
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -517,7 +547,7 @@ class _Reader:
             # The key travels in a header.
             self.fault(f"{where}.base_url", table.get("base_url"), "https, or http on this machine", "http elsewhere")
         self.check_networks(table, where, values, "addresses")
-        self.check_path_secret(table, where, values)
+        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
 
     def check_module_names(
         self, sts: StsSettings | None, pkcs11: tuple[Pkcs11Settings, ...], prism: tuple[PrismSettings, ...]
@@ -566,13 +596,16 @@ class _Reader:
         if not any(secrets) and not values.get("addresses"):
             expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
             self.fault(where, None, expected, "none of them")
-        self.check_path_secret(table, where, values)
+        self.check_path_secret(where, secrets[0])
 
-    def check_path_secret(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        secret = values.get("path_secret", Secret("")).reveal()
+    def check_path_secret(self, where: str, secret: str) -> None:
         if secret and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret):
             expected = "16 to 200 letters, digits, dashes and underscores"
             self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
+
+    def check_payment(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "addresses")
+        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
 
     def check_ussd_by_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         if values.get("links") == "":
@@ -623,6 +656,10 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
     BankSettings: _Reader.check_bank,
+    PaymentSettings: _Reader.check_payment,
+    MpesaSettings: provider_checks.mpesa,
+    MomoSettings: provider_checks.momo,
+    CheckoutSettings: provider_checks.checkout,
 }
 
 

@@ -127,12 +127,16 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurchaseSettings:
-    """How long a purchase may take, and what counts as the same purchase again."""
+    """How long a purchase may take, and what counts as the same purchase again.
+
+    `paid_patience_s`: so long a module is asked for the token of a purchase that outside money came in for.
+    """
 
     reservation_timeout_s: Seconds = 600.0
     give_up_s: Seconds = 60.0
     just_bought_window_s: Annotated[float, Between(0, 86_400)] = 120.0
     resume_every_s: Seconds = 15.0
+    paid_patience_s: Annotated[float, Between(60, 604_800)] = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +381,8 @@ class CallbackSettings:
     """Where providers' callbacks come in: an HTTP server of its own, apart from health and metrics.
 
     It is served only where some channel wants callbacks. `trusted_proxies` are the networks of reverse proxies whose
-    X-Forwarded-For is believed. Port 0 takes any free one, for tests.
+    X-Forwarded-For is believed. Port 0 takes any free one, for tests. `public_url` is where providers reach it, as they
+    are told in requests that name a callback.
     """
 
     host: Annotated[str, Text(1, 255)] = "127.0.0.1"
@@ -385,6 +390,9 @@ class CallbackSettings:
     tls_certificate_file: FilePath = ""
     tls_key_file: FilePath = ""
     trusted_proxies: Networks = ""
+    public_url: Annotated[
+        str, Text(0, 1024, r"(https?://[^\s?#]+[^\s?#/])?", "an address such as https://pay.example")
+    ] = ""
     body_octets_max: Annotated[int, Between(1_024, 10_000_000)] = 65_536
     read_timeout_s: Seconds = 10.0
     at_once_max: Annotated[int, Between(1, 100_000)] = 1_000
@@ -480,6 +488,97 @@ class BankSettings:
     write_timeout_s: Seconds = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentSettings:
+    """One outside source of money; `kind` names what it speaks (`gateway/payments/registry.py`), `account` the table of
+    the provider's account, [[mpesa]], [[momo]] or [[checkout]]; empty: the one of the same name.
+
+    Its callbacks come to /payments/<name>/<path_secret>, or /payments/<name> without one; with neither path_secret nor
+    addresses no callback is taken from it, it is only asked. `collect`: payers' phones are asked for money, those that
+    begin with one of `prefixes` (empty: all), for amounts within the limits that `step_minor` divides. `instructions`
+    are told to whoever cannot be asked. An order whose money has not come after `order_s` is closed.
+    """
+
+    name: Name
+    kind: Name
+    account: Annotated[str, Text(0, 40)] = ""
+    path_secret: Secret = NO_SECRET
+    addresses: Networks = ""
+    collect: bool = True
+    prefixes: Annotated[
+        str, Text(0, 4096, r"([1-9]\d{0,14}( [1-9]\d{0,14})*)?", "beginnings of phone numbers, separated by blanks")
+    ] = ""
+    min_minor: Annotated[int, Between(1, 1_000_000_000)] = 1
+    max_minor: Annotated[int, Between(1, 1_000_000_000)] = 1_000_000_000
+    step_minor: Annotated[int, Between(1, 1_000_000)] = 1
+    instructions: Annotated[str, Text(0, 160)] = ""
+    order_s: Annotated[float, Between(10, 86_400)] = 600.0
+    polls_per_s: Annotated[float, Between(0.1, 1_000)] = 10.0
+    at_once_max: Annotated[int, Between(1, 1_000)] = 20
+    suspense_days: Annotated[int, Between(0, 3_660)] = 30
+
+
+WebAddress = Annotated[str, Text(8, 1024, r"https?://[^\s?#]+[^\s?#/]", "an address such as https://pay.example")]
+Reference = Annotated[str, Text(1, 80, r"[!-~]+", "visible characters without blanks")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MpesaSettings:
+    """One shortcode at Safaricom's Daraja, for sources of the kinds mpesa_stk and mpesa_c2b.
+
+    `till` is paid where it is not the shortcode (Buy Goods). A success of more than `confirm_above_minor` counts once
+    the query says the same. `account_mark` is put behind the account a prompt shows, where both kinds use the
+    shortcode. With `initiator` and `security_credential` payments can be reversed.
+    """
+
+    name: Name
+    base_url: WebAddress = "https://api.safaricom.co.ke"
+    consumer_key: Secret = NO_SECRET
+    consumer_secret: Secret = NO_SECRET
+    shortcode: Annotated[str, Text(5, 7, r"\d+", "digits")]
+    till: Annotated[str, Text(0, 9, r"\d*", "digits")] = ""
+    passkey: Secret = NO_SECRET
+    confirm_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    account_mark: Annotated[str, Text(0, 1, r"[A-Z]?", "a capital letter")] = ""
+    initiator: Annotated[str, Text(0, 80)] = ""
+    security_credential: Secret = NO_SECRET
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomoSettings:
+    """One merchant at MTN MoMo: Collection, and with the keys of Disbursement transfers back to payers."""
+
+    name: Name
+    base_url: WebAddress = "https://proxy.momoapi.mtn.com"
+    target: Name
+    subscription_key: Secret = NO_SECRET
+    api_user: Reference
+    api_key: Secret = NO_SECRET
+    disbursement_key: Secret = NO_SECRET
+    disbursement_user: Annotated[str, Text(0, 80)] = ""
+    disbursement_api_key: Secret = NO_SECRET
+    callbacks: bool = True
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckoutSettings:
+    """One payment product at Africa's Talking, whose mobile checkout asks payers."""
+
+    name: Name
+    base_url: WebAddress = "https://payments.africastalking.com"
+    username: Reference
+    api_key: Secret = NO_SECRET
+    product: Annotated[str, Text(1, 80)]
+    provider_channel: Annotated[str, Text(0, 40)] = ""
+    confirm_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    timeout_s: Seconds = 30.0
+    connections_max: Annotated[int, Between(1, 1_000)] = 20
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -508,6 +607,10 @@ class Settings:
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     ussd: tuple[UssdSettings, ...] = ()
     bank: tuple[BankSettings, ...] = ()
+    payment: tuple[PaymentSettings, ...] = ()
+    mpesa: tuple[MpesaSettings, ...] = ()
+    momo: tuple[MomoSettings, ...] = ()
+    checkout: tuple[CheckoutSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""

@@ -27,7 +27,8 @@ cases, pricetools     worked cases without a database: `prepaid price`
 preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
 till, selltools     `prepaid sell`: a terminal at a station's counter
 stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
-moduletools, simulatetools, ussdtools     `prepaid modules`, `prepaid simulate`
+moduletools, simulatetools, simulatepaytools, ussdtools     `prepaid modules`, `prepaid simulate`
+sourcetools     `prepaid sources`: the outside sources of money that are set up
 isotools        `prepaid iso`: banks' dialects and messages
 engineering, meterdesk, tokentools, tokenmake, tokenoptions, waited     `prepaid token`
 check       tries everything the gateway will need

@@ -36,7 +36,9 @@ from gateway import (
     selltools,
     shifttools,
     smstools,
+    sourcetools,
     stationtools,
+    suspensetools,
     tarifftools,
     tokentools,
     ussdtools,
@@ -166,12 +168,14 @@ def _parser() -> argparse.ArgumentParser:
     ussdtools.add_simulator(simulators)
     attools.add_simulator(simulators)
     smstools.add_commands(commands)
+    sourcetools.add_commands(commands)
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
     correctiontools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)
+    suspensetools.add_commands(commands)
     deposittools.add_commands(commands)
     shifttools.add_commands(commands)
     bankdaytools.add_commands(commands)

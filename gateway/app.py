@@ -41,11 +41,14 @@ from gateway.keeper import Keeper
 from gateway.keywatch import KeyWatch, books_now
 from gateway.links import Leased, LinkKeeper, link_grace_s
 from gateway.metrics import LinkState, Metrics
+from gateway.payments.desk import PaymentDesk
+from gateway.payments.registry import SOURCES, made
+from gateway.payments.surroundings import Factory
 from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
-from ledger import banks
+from ledger import banks, records
 from ledger.banks import KeyRow
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
@@ -186,6 +189,7 @@ class Gateway:
         metrics: Metrics,
         keeper: Keeper | None = None,
         bank_keys: Mapping[str, Sequence[KeyRow]] | None = None,
+        kinds: Mapping[str, Factory] = SOURCES,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -249,6 +253,7 @@ class Gateway:
             on_refused=metrics.callback_refused,
             on_lost=metrics.ussd_screen_lost,
         )
+        self.payments = PaymentDesk(shop, store, self.desk, made(settings, world.now, kinds), metrics)
         self.callbacks = self._callback_server(catalogue)
         self._callbacks_serve = asyncio.Event()
         metrics.watch_queue(lambda: store.waiting)
@@ -293,6 +298,7 @@ class Gateway:
         routes += text_callbacks.routes(
             self.settings.africastalking, self.sms, self.receipts, on_refused=self.metrics.callback_refused
         )
+        routes += self.payments.routes()
         if not routes:
             return None
         return CallbackServer(
@@ -302,8 +308,13 @@ class Gateway:
             Limits(settings.body_octets_max, settings.read_timeout_s, settings.at_once_max),
             settings.trusted_proxies,
             _server_tls(self.settings),
-            self.metrics.callback_refused,
+            self._callback_refused,
         )
+
+    def _callback_refused(self, route: str, why: str) -> None:
+        self.metrics.callback_refused(route, why)
+        if route.startswith("payment:"):
+            self.payments.refused(route, why)
 
     async def run(self) -> None:
         """Serve until cancelled; then say goodbye to the peers and finish what is in flight."""
@@ -324,6 +335,7 @@ class Gateway:
                 tasks.create_task(self.keeper.run(), name="leases")
                 tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")
+                tasks.create_task(self.payments.run(), name="payments")
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
                 tasks.create_task(self.ussd.sweep(), name="ussd sessions")
@@ -333,6 +345,7 @@ class Gateway:
             if self.callbacks is not None:
                 await self.callbacks.stop()
             await self.keeper.close()
+            await self.payments.close()
             await self.delivery.close()
             await self.desk.close()
             await self.health.stop()
@@ -418,7 +431,11 @@ class Gateway:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, world: World, metrics: Metrics, module: SecurityModule | None = None
+    settings: Settings,
+    world: World,
+    metrics: Metrics,
+    module: SecurityModule | None = None,
+    kinds: Mapping[str, Factory] = SOURCES,
 ) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
     modules.load_tables(settings.sts)  # what cannot be used is said before anything is opened
@@ -445,7 +462,11 @@ async def opened(
                 status.table_set,
             )
         stored = {bank.name: await store.read(partial(banks.keys, bank=bank.name)) for bank in settings.bank}
-        yield Gateway(settings, world, store, keys, metrics, keeper, stored)
+        accounts = [f"{kind}:{one.name}" for one in settings.payment for kind in ("clearing", "suspense")]
+        if accounts:
+            currency = settings.utility.currency
+            await store.transact(lambda connection: records.ensure_accounts(connection, accounts, currency))
+        yield Gateway(settings, world, store, keys, metrics, keeper, stored, kinds)
     finally:
         await store.close()
         if isinstance(keys, ModulePool):

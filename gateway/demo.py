@@ -42,10 +42,11 @@ from config.settings import (
     UssdSettings,
     UtilitySettings,
 )
-from gateway import app, custody, logs, till
+from gateway import app, custody, demopay, logs, till
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
+from gateway.payments.simulated.operator import Prompt
 from gateway.ussd.webphones import WebPhones
 from gateway.world import RealWorld, World
 from ledger import operators, shifts
@@ -162,6 +163,7 @@ class Sandbox:
     phones: Phones
     provider: Provider
     bank: BankSwitch
+    market: demopay.Market
     meters: dict[str, Meter]
     world: World
     wrong: list[str] = field(default_factory=list)  # what did not come out as it must
@@ -172,10 +174,9 @@ async def sandbox(
     folder: Path, world: World, *, http_port: int = 0, ussd_kind: UssdKind = "africastalking"
 ) -> AsyncIterator[Sandbox]:
     """The sample utility, its keys, message centre, meters and gateway, serving, in this folder."""
-    centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
-    await centre.start()
-    try:
+    async with _centre(world) as centre, demopay.market(world) as market:
         settings, records = _prepare(folder, world, centre.port, http_port)
+        settings = market.before(settings, world)
         service, *others = settings.ussd
         settings = replace(settings, ussd=(replace(service, kind=ussd_kind), *others))
         local = world.now().astimezone(app.zone(settings))
@@ -194,16 +195,25 @@ async def sandbox(
             serving = asyncio.create_task(gateway.run())
             try:
                 provider = await _ussd_provider(gateway, world)
+                market.reaches(await gateway.callback_port())
                 bank = _bank(gateway, world)
                 try:
                     await bank.start()
-                    yield Sandbox(gateway, centre, Phones(centre), provider, bank, meters, world)
+                    yield Sandbox(gateway, centre, Phones(centre), provider, bank, market, meters, world)
                 finally:
                     await bank.stop()
                     await provider.close()
             finally:
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _centre(world: World) -> AsyncIterator[MessageCentre]:
+    centre = MessageCentre(CentreSettings(accounts=(Account(_SYSTEM_ID, _PASSWORD),), id_prefix=world.nonce(4).hex()))
+    await centre.start()
+    try:
+        yield centre
     finally:
         await centre.stop()
 
@@ -397,6 +407,42 @@ def _show_slip(sale: Sale) -> str:
     return text
 
 
+async def pay(box: Sandbox) -> None:
+    """A phone without a wallet buys by SMS: M-Pesa asks it for the PIN, agreed to once and declined once."""
+    msisdn, meter = f"{demopay.PREFIX}900001", "04012345676"
+    prompts: asyncio.Queue[Prompt] = asyncio.Queue()
+    operator = box.market.operator
+    operator.on_prompt = prompts.put_nowait
+    for about, text, pin, expected in (
+        ("Grace has no wallet: M-Pesa asks her phone for the PIN", f"{meter} 500", "1234", "Receipt"),
+        ("and once more, but she declines", f"{meter} 300", "", "was not agreed to"),
+    ):
+        print(f"\n--- {about}\n{msisdn} > {text}")
+        box.phones.send(msisdn, text)
+        try:
+            prompt = await asyncio.wait_for(prompts.get(), _REPLY_WITHIN_S)
+        except TimeoutError:
+            box.wrong.append(f"{about}: no prompt")
+            continue
+        print(f"    M-Pesa: {operator.described(prompt)}. Enter your PIN:")
+        print(f"{msisdn} > {'*' * len(pin) or '(cancel)'}")
+        operator.type(msisdn, pin)
+        reply = await box.phones.reply(msisdn)
+        print("\n".join(f"    {line}" for line in reply.text.split("\n")) if reply else "    (nothing)")
+        if reply is None or expected not in reply.text:
+            box.wrong.append(f"{about}: {expected!r} is not in the reply")
+        elif pin:
+            _type_in(box, about, box.meters[meter], reply.text)
+    await operator.idle()
+    code, digits = f"clearing:{demopay.PROMPT}", UTILITY.minor_digits
+    lines = {line.code: line for line in await box.gateway.store.read(trial_balance)}
+    ours = lines[code].debit_minor - lines[code].credit_minor if code in lines else 0
+    theirs = operator.wallets.balance_minor
+    print(f"    M-Pesa's statement has {plain(theirs, digits)}, our books in {code} {plain(ours, digits)}")
+    if ours != theirs:
+        box.wrong.append("M-Pesa's statement and our books differ")
+
+
 def tokens_in(text: str) -> list[str]:
     """The 20-digit tokens in a text, in their order, whatever stands between their groups of four."""
     plain_text = "".join(c for c in text if c.isdigit() or c.isalpha() or c == "\n")
@@ -453,6 +499,7 @@ async def _run(folder: Path, *, once: bool) -> int:
         await dial(box)
         await sell_at_counter(box)
         await withdraw(box)
+        await pay(box)
         await show_books(box)
         for sentence in box.wrong:
             print(f"WRONG: {sentence}")
@@ -466,9 +513,10 @@ async def _keep_serving(box: Sandbox, told: asyncio.Event) -> None:
     print(f"\nstill serving; health and metrics on http://127.0.0.1:{box.gateway.health.port}/readyz and /metrics")
     print(f"a cash machine of your own: prepaid simulate bank --port {box.bank.port} --currency {_KES} --links 1")
     print("type PHONE TEXT to send a text, as in: 254711013579 04012345676 200        (Ctrl-C ends)")
-    web = WebPhones(box.provider, 0, box.phones.send)
+    web = WebPhones(box.provider, 0, box.phones.send, box.market.operator)
     await web.start()
     print(f"phones with keys and screens, for USSD and SMS: http://127.0.0.1:{web.port}/")
+    print(f"phones {demopay.PREFIX}... are asked for their M-Pesa PIN there, 1234, when they buy")
     loop = asyncio.get_running_loop()
     sys.stdout.flush()
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import load
 from config.settings import Settings
-from gateway import banksimtools, simulatetools
+from gateway import banksimtools, simulatepaytools, simulatetools
 from gateway.keptkeys import members_of
 from gateway.modules import load_module, load_software, load_tables
 from gateway.modulewatch import ModuleReport, reports_now
@@ -64,6 +64,7 @@ def add_commands(subparsers: Any) -> Any:
     prism.set_defaults(run=_simulate_prism)
     simulatetools.add_centre(which)
     banksimtools.add_bank(which)
+    simulatepaytools.add_payments(which)
     return which
 
 

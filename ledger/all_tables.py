@@ -9,6 +9,7 @@ from ledger import bank_tables as _bank_tables
 from ledger import bankday_tables as _bankday_tables
 from ledger import bulk_tables as _bulk_tables
 from ledger import correction_tables as _correction_tables
+from ledger import payment_tables as _payment_tables
 from ledger import record_tables as _record_tables
 from ledger import sms_tables as _sms_tables
 from ledger import stations_tables as _stations
@@ -28,4 +29,5 @@ MODULES = (
     _bulk_tables,
     _bank_tables,
     _bankday_tables,
+    _payment_tables,
 )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ledger.payment_rows import PaymentRow, SuspenseRow
 from ledger.pricing import Tariff
 from ledger.sql import Row, Update
 
@@ -49,6 +50,11 @@ class Need:
     banks: list[str] = field(default_factory=list)  # banks that ask, with their current business days
     bank_traces: list[str] = field(default_factory=list)  # requests of those banks by their trace
     bank_requests: list[UUID] = field(default_factory=list)  # requests of banks; those of the purchases come anyway
+    payments: list[UUID] = field(default_factory=list)  # with their purchases, payers, accounts, items in suspense
+    provider_refs: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and its name of a request
+    receipts: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and receipt
+    suspense: list[UUID] = field(default_factory=list)  # items in suspense
+    suspense_of: list[str] = field(default_factory=list)  # MSISDNs whose open items in suspense are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +467,10 @@ class Unit:
         self.bank_requests: dict[UUID, BankRequestRow] = {}
         self.bank_traces: dict[tuple[str, str], UUID] = {}  # bank and trace -> request
         self.bank_days: dict[str, date] = {}  # the business date that each bank announced last
+        self.payments: dict[UUID, PaymentRow] = {}
+        self.payments_read: frozenset[UUID] = frozenset()
+        self.suspense: dict[UUID, SuspenseRow] = {}
+        self.suspense_read: frozenset[UUID] = frozenset()
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}

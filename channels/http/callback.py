@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -57,15 +58,7 @@ class Callback:
         """The members of a JSON object. Raises NotReadable."""
         if self.content_type not in ("application/json", "text/json"):
             raise NotReadable("content_type")
-        try:
-            found = json.loads(self.body, object_pairs_hook=_members, parse_constant=_no_constant)
-        except NotReadable:
-            raise
-        except (ValueError, RecursionError):
-            raise NotReadable("json") from None
-        if not isinstance(found, dict):
-            raise NotReadable("json")
-        return found
+        return json_of(self.body)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,6 +69,19 @@ class Answer:
     content_type: str = "text/plain"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_of(body: bytes) -> dict[str, Any]:
+    """The members of a JSON object, no name twice; numbers with a fraction as Decimal. Raises NotReadable."""
+    try:
+        found = json.loads(body, object_pairs_hook=_members, parse_constant=_no_constant, parse_float=Decimal)
+    except NotReadable:
+        raise
+    except (ValueError, ArithmeticError, RecursionError):
+        raise NotReadable("json") from None
+    if not isinstance(found, dict):
+        raise NotReadable("json")
+    return found
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Phones on a web page, for the sandbox: keypad, USSD screen, SMS inbox. Served on loopback only. Shell.
+"""Phones on a web page, for the sandbox: keypad, USSD screen, SMS inbox, PIN prompt. Served on loopback only. Shell.
 
 The page (`phones.html`) asks for a phone's state and posts what is pressed; USSD goes through a simulated provider,
-texts through a simulated message centre if one is attached.
+texts through a simulated message centre and PINs to a simulated operator of mobile money, if they are attached.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -26,12 +26,29 @@ _HEADERS: Final = {
 }
 
 
+class Purse(Protocol):
+    """Who asks phones for PINs."""
+
+    def asks(self, msisdn: str) -> str:
+        """What the phone shows when it asks for a PIN; empty when it does not."""
+
+    def type(self, msisdn: str, pin: str) -> bool:
+        """The PIN that was typed, empty to decline; whether it was asked for."""
+
+
 class WebPhones:
     """Serves the page between `start` and `stop`. `send_text(phone, text)` sends an SMS; None: phones cannot text."""
 
-    def __init__(self, provider: Provider, port: int = 0, send_text: Callable[[str, str], None] | None = None) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        port: int = 0,
+        send_text: Callable[[str, str], None] | None = None,
+        purse: Purse | None = None,
+    ) -> None:
         self._provider = provider
         self._send_text = send_text
+        self._purse = purse
         self._phones: dict[str, Phone] = {}
         self._inboxes: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_INBOX_MAX))
         self._runner: web.AppRunner | None = None
@@ -76,6 +93,7 @@ class WebPhones:
             "inbox": list(self._inboxes[phone.msisdn]),
             "code": self._provider.code,
             "canText": self._send_text is not None,
+            "asks": self._purse.asks(phone.msisdn) if self._purse is not None else "",
             "fault": phone.fault.value if phone.fault else "",
         }
         return web.json_response(told, headers=_HEADERS)
@@ -102,6 +120,8 @@ class WebPhones:
             phone.hang_up()
         elif deed == "fault":
             phone.fault = next((fault for fault in Fault if fault.value == text), None)
+        elif deed == "pin" and self._purse is not None:
+            self._purse.type(phone.msisdn, text)
         elif deed == "sms" and self._send_text is not None:
             self._send_text(phone.msisdn, text)
         else:

@@ -23,6 +23,10 @@ from config.settings import (
     AfricasTalkingSettings,
     BankSettings,
     ChannelSettings,
+    CheckoutSettings,
+    MomoSettings,
+    MpesaSettings,
+    PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     Secret,
@@ -39,6 +43,10 @@ LISTS: dict[str, Any] = {
     "prism": PrismSettings,
     "ussd": UssdSettings,
     "bank": BankSettings,
+    "payment": PaymentSettings,
+    "mpesa": MpesaSettings,
+    "momo": MomoSettings,
+    "checkout": CheckoutSettings,
 }
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"

@@ -127,3 +127,29 @@ async def test_the_page_takes_no_orders_from_other_pages(tmp_path: Path) -> None
                     assert response.status == status, path
     finally:
         await web.stop()
+
+
+@pytest.mark.skipif(browser.find() is None, reason=browser.NONE_FOUND)
+async def test_a_phone_on_the_page_is_asked_for_its_pin_and_pays(tmp_path: Path) -> None:
+    grace = "254733900001"
+    async with sandbox(tmp_path, RealWorld()) as box:
+        web = WebPhones(box.provider, 0, box.phones.send, box.market.operator)
+        await web.start()
+        try:
+            async with browser.page() as page:
+                await page.goto(f"http://127.0.0.1:{web.port}/")
+                await page.get_by_label("phone number").fill(grace)
+                await page.get_by_role("button", name="Add a phone").click()
+                phone = page.locator(f"#p{grace}")
+                for amount, button in ((500, "OK"), (300, "Cancel")):
+                    await phone.get_by_label("text message").fill(f"04012345676 {amount}")
+                    await phone.get_by_role("button", name="SMS").click()
+                    await phone.get_by_text(f"Pay {amount} to 600987, account 04012345676").wait_for()
+                    await phone.get_by_label("PIN", exact=True).fill("1234")
+                    await phone.get_by_role("button", name=button).click()
+                    reply = await box.phones.any_reply()
+                    assert ("Token" if button == "OK" else "not agreed to") in reply.text
+                    await phone.get_by_text("Enter your PIN").wait_for(state="hidden")
+        finally:
+            await web.stop()
+    assert box.market.operator.wallets.balance_minor == 50_000

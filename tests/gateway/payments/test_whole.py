@@ -1,0 +1,208 @@
+"""Orders paid by each kind of source, from the text to the token: real sources, real sockets, a provider that errs.
+
+Callbacks are lost, late, repeated, out of order and forged; requests are carried out without an answer. In the end
+there is one token for each payment on the provider's statement, and the books hold the statement's sum, to the cent.
+The clock is the test's: the timetable's questions are asked when it says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import pytest
+
+from channels.commands import Buy
+from channels.http.server import CallbackServer
+from config.settings import (
+    CallbackSettings,
+    CheckoutSettings,
+    MomoSettings,
+    MpesaSettings,
+    PaymentSettings,
+    Secret,
+    Settings,
+)
+from gateway.desk import VendingDesk
+from gateway.metrics import Metrics
+from gateway.payments.desk import PaymentDesk
+from gateway.payments.registry import made
+from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
+from gateway.payments.simulated.daraja import SimulatedDaraja
+from gateway.payments.simulated.faults import Fault, Faults
+from gateway.payments.simulated.momo import SimulatedMomo
+from gateway.payments.simulated.operator import Operator
+from gateway.payments.simulated.server import SimulatedProviders
+from gateway.payments.simulated.wallets import Habit, Wallets
+from tests.gateway.payments.till import Sent, Till
+from tests.simulation.shop import METER, UTILITY, open_counter
+from tests.simulation.world import SeededWorld
+
+PUBLIC = "https://pay.umoja.example"
+ORDERS = 18
+# Of a day: what the timetable needs, and what it does at the end.
+WAITS_S = (6, 10, 16, 31, 61, 121, 241, 481, 3_600, 3_600, 3_600)
+HABITS = (Habit.ACCEPT, Habit.ACCEPT, Habit.ACCEPT, Habit.DECLINE, Habit.WRONG_PIN, Habit.SILENT)
+
+
+@dataclass
+class Whole:
+    """A till before simulated providers."""
+
+    till: Till
+    operator: Operator
+    daraja: SimulatedDaraja
+
+    async def settle(self) -> None:
+        """Everything that is under way comes to its end."""
+        for _ in range(6):
+            await self.operator.idle()
+            await self.till.payments.idle()
+
+    async def order(self, number: int, habit: Habit) -> None:
+        msisdn = f"2547000{number:05d}"
+        self.operator.wallets.phone(msisdn).habit = habit
+        await self.till.desk.receive(self.till.counter.inbound(Buy(METER, 10_000 + 100 * number), msisdn))
+
+    async def wait(self, seconds: float) -> None:
+        self.till.counter.world.advance(seconds=seconds)
+        for _ in range(3):  # no more at a time than the pace allows
+            await self.till.payments.look(self.till.settings.name)
+            await self.settle()
+
+    async def in_books(self) -> int:
+        return -await self.till.balance(f"clearing:{self.till.settings.name}")
+
+    def on_statement(self) -> int:
+        """The statement's sum, read as a bank would: Paid In less Withdrawn, and the last Balance."""
+        lines = list(csv.DictReader(io.StringIO(self.operator.wallets.statement())))
+        moved = [Decimal(line["Paid In"] or 0) - Decimal(line["Withdrawn"] or 0) for line in lines]
+        assert not lines or sum(moved) == Decimal(lines[-1]["Balance"])
+        return int(sum(moved) * 100)
+
+
+@asynccontextmanager
+async def whole(url: str, kind: str, rates: Mapping[Fault, float], *, seed: str = "1") -> AsyncIterator[Whole]:
+    world = SeededWorld()
+    faults = Faults(rates, seed)
+    operator = Operator(Wallets(), faults, world.now, expire_after_s=0.0, delay_s=0.0)
+    daraja, momo, checkout = SimulatedDaraja(operator), SimulatedMomo(operator), SimulatedAfricasTalking(operator)
+    providers = SimulatedProviders((daraja, momo, checkout), faults, operator.wallets.statement)
+    await operator.open()
+    await providers.start()
+    table = PaymentSettings(
+        name="money", kind=kind, path_secret=Secret("0123456789abcdef"), step_minor=100, polls_per_s=1_000,
+        at_once_max=100, collect=kind != "mpesa_c2b",
+    )  # fmt: skip
+    settings = Settings(
+        utility=UTILITY,
+        callbacks=CallbackSettings(public_url=PUBLIC),
+        payment=(table,),
+        mpesa=(MpesaSettings(name="money", base_url=providers.url, consumer_key=Secret(daraja.consumer_key),
+                             consumer_secret=Secret(daraja.consumer_secret), passkey=Secret(daraja.passkey),
+                             shortcode=daraja.shortcode, initiator=daraja.initiator,
+                             security_credential=Secret("sealed")),),
+        momo=(MomoSettings(name="money", base_url=providers.url, target=momo.target, api_user=momo.user,
+                           subscription_key=Secret(momo.subscription_keys["collection"]), api_key=Secret(momo.key)),),
+        checkout=(CheckoutSettings(name="money", base_url=providers.url, username=checkout.username,
+                                   api_key=Secret(checkout.api_key), product=checkout.product),),
+    )  # fmt: skip
+    async with open_counter(url, world=world, payment=(table,)) as counter:
+        sent = Sent()
+        desk = VendingDesk(counter.shop, counter.store, sent, Metrics())
+        payments = PaymentDesk(counter.shop, counter.store, desk, made(settings, world.now), Metrics())
+        server = CallbackServer("127.0.0.1", 0, payments.routes())
+        await server.start()
+        operator.hosts[PUBLIC] = f"http://127.0.0.1:{server.port}"
+        checkout.callback_url = f"{PUBLIC}/payments/money/0123456789abcdef"
+        till = Till(counter, desk, payments, None, sent, table)  # type: ignore[arg-type]  # a provider of its own
+        try:
+            yield Whole(till, operator, daraja)
+        finally:
+            await server.stop()
+            await payments.close()
+            await desk.close()
+            await providers.stop()
+            await operator.close()
+
+
+CALLBACKS = {Fault.LOSE: 0.3, Fault.REPEAT: 0.2, Fault.REORDER: 0.2, Fault.FORGE: 0.3, Fault.DELAY: 0.2}
+REQUESTS = {Fault.NO_ANSWER: 0.2, Fault.ERROR_AFTER: 0.1, Fault.ERROR: 0.1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates"),
+    [
+        ("mpesa_stk", CALLBACKS),
+        # Of prompts and checkouts without an answer the callback is the only word: it is not lost here.
+        ("mpesa_stk", {**CALLBACKS, **REQUESTS, Fault.LOSE: 0.0, Fault.ERROR: 0.0}),
+        ("momo", {**CALLBACKS, **REQUESTS}),
+        ("africastalking", CALLBACKS),
+        ("africastalking", {**CALLBACKS, **REQUESTS, Fault.LOSE: 0.0, Fault.ERROR: 0.0}),
+    ],
+)
+async def test_every_payment_on_the_statement_has_bought_one_token(
+    kind: str, rates: Mapping[Fault, float], database_url: str
+) -> None:
+    async with whole(database_url, kind, rates) as place:
+        for fault in (fault for fault, rate in rates.items() if rate > 0):
+            place.operator.faults.arm(fault)  # each of them once for certain
+        for number in range(ORDERS):
+            await place.order(number, HABITS[number % len(HABITS)])
+        await place.settle()
+        for seconds in WAITS_S:
+            await place.wait(seconds)
+        struck = place.operator.faults.struck
+        assert all(struck[fault] for fault, rate in rates.items() if rate > 0)
+        taken = place.operator.wallets.transactions
+        assert len({transaction.msisdn for transaction in taken}) == len(taken) >= ORDERS / 3
+        assert await place.in_books() == place.on_statement() == sum(each.amount_minor for each in taken)
+        states = await place.till.states()
+        assert (len(states), sum(state in ("VENDED", "DELIVERED") for state in states)) == (ORDERS, len(taken))
+        told = {reply.recipient for reply in place.till.sent.replies if reply.message.key == "sold"}
+        assert told == {transaction.msisdn for transaction in taken}
+        await place.till.counter.check_books()
+
+
+async def test_what_only_the_statement_knows_is_nowhere_else(database_url: str) -> None:
+    """A prompt without an answer, whose callback was lost: no token, no booking, and no second prompt."""
+    async with whole(database_url, "mpesa_stk", {}) as place:
+        place.operator.faults.arm(Fault.NO_ANSWER)
+        place.operator.faults.arm(Fault.LOSE)
+        await place.order(1, Habit.ACCEPT)
+        await place.settle()
+        for seconds in (*WAITS_S, 86_400):
+            await place.wait(seconds)
+        [taken] = place.operator.wallets.transactions
+        assert (await place.in_books(), place.on_statement()) == (0, taken.amount_minor)
+        assert await place.till.states() == ["UNPAID"]
+        await place.till.counter.check_books()
+
+
+async def test_money_that_nobody_asked_for_buys_for_its_meter_or_is_held(database_url: str) -> None:
+    """C2B: right meter, wrong meter without validation, repeats, forgeries; and validation, where it is on."""
+    async with whole(database_url, "mpesa_c2b", {Fault.REPEAT: 0.5, Fault.FORGE: 0.5}) as place:
+        secret = "0123456789abcdef"
+        place.daraja.registered = {
+            "ConfirmationURL": f"{PUBLIC}/payments/money/{secret}?step=confirmation",
+            "ValidationURL": f"{PUBLIC}/payments/money/{secret}?step=validation",
+            "ResponseType": "Cancelled",
+        }
+        assert await place.daraja.paid("254700000001", 50_000, "04012345677") is None  # a wrong digit, refused
+        place.daraja.validates = False
+        for number, account in enumerate((METER, "04012345677", "0401 2345 676", "light")):
+            assert await place.daraja.paid(f"25470000000{number}", 50_000, account)
+            await place.settle()
+        assert place.operator.faults.struck[Fault.FORGE] and place.operator.faults.struck[Fault.REPEAT]
+        assert await place.in_books() == place.on_statement() == 200_000
+        assert sum(state in ("VENDED", "DELIVERED") for state in await place.till.states()) == 2
+        assert sorted(held[0] for held in await place.till.held()) == ["METER_UNKNOWN", "METER_UNKNOWN"]
+        await place.till.counter.check_books()
+
+
+def test_the_waits_are_those_of_a_day() -> None:
+    assert sum(WAITS_S) < 86_400 and replace(PaymentSettings(name="x", kind="y")).order_s < sum(WAITS_S)
