@@ -17,7 +17,8 @@ counter_head    utility station operator sold_at
 counter_paid    [cash_minor card_minor cheque_minor]
 counter_in_progress  reference [drn amount_minor]
 counter_copy
-opted_out  opted_in  language_set
+topped_up       amount_minor balance_minor
+opted_out  opted_in  language_set  pin_set
 
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
 meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_max max_minor,
@@ -27,6 +28,8 @@ seller_limit [available_minor], not_permitted [drn], just_bought drn amount_mino
 no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
+pin_needed [drn amount_minor], pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
+voucher_expired day, voucher_too_small value_minor amount_minor,
 module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
 
 tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which

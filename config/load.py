@@ -36,6 +36,7 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
+    PinSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -45,12 +46,16 @@ from config.settings import (
     StsSettings,
     UssdSettings,
     UtilitySettings,
+    VoucherSettings,
+    WalletSettings,
 )
 from config.values import Variable, Wrong, convert, describe, kind_of, suggestion
 
 PREFIX: Final = "PREPAID_"
 
 S = TypeVar("S")
+
+PIN_KEY_MIN: Final = 32
 
 _SECTIONS: Final[Mapping[str, type]] = {
     "gateway": GatewaySettings,
@@ -67,10 +72,13 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "http": HttpSettings,
     "log": LogSettings,
     "callbacks": CallbackSettings,
-    "smpp": SmppSettings,  # the last four are lists of such tables
+    "smpp": SmppSettings,  # this and the next three are lists of such tables
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "pins": PinSettings,
+    "vouchers": VoucherSettings,
+    "wallet": WalletSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
 _CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service"}
@@ -90,6 +98,7 @@ _NEVER_INLINE: Final = frozenset(
         (PrismSettings, "password"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
+        (PinSettings, "key"),
     }
 )
 
@@ -280,6 +289,7 @@ class _Reader:
         self.check_lease(document, built["delivery"], built["smpp"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
+        self.check_pin_key(built["pins"], built["vouchers"])
         return None if self.faults else Settings(**built)
 
     def named_tables(self, section: str, kind: type[S], found: object) -> tuple[S, ...]:
@@ -471,6 +481,20 @@ class _Reader:
             given = document.get("delivery", {}).get("lease_s")
             expected = f"more than response_timeout_s of smpp[{slowest.name}] ({slowest.response_timeout_s})"
             self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
+
+    def check_pin_key(self, pins: PinSettings | None, vouchers: VoucherSettings | None) -> None:
+        """Neither a PIN nor a voucher is worth anything without the key."""
+        if pins is None or vouchers is None:
+            return
+        if 0 < len(pins.key.reveal()) < PIN_KEY_MIN:
+            self.fault("pins.key", None, f"at least {PIN_KEY_MIN} characters", "fewer (not shown)")
+        if pins.key:
+            return
+        if vouchers.taken:
+            self.fault("vouchers.taken", None, "a key in [pins], or false", "true without a key")
+        for name in ("customers", "stations"):
+            if getattr(pins, name) != "off":
+                self.fault(f"pins.{name}", None, 'a key in [pins], or "off"', f'"{getattr(pins, name)}" without a key')
 
     def check_module_names(
         self, sts: StsSettings | None, pkcs11: tuple[Pkcs11Settings, ...], prism: tuple[PrismSettings, ...]

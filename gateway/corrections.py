@@ -69,6 +69,7 @@ class Approve:
 
     def need(self, need: Need) -> None:
         need.undone.append(self.case.purchase_id)
+        need.day_of, need.wallets_have_days = self.shop.day, bool(self.shop.settings.wallet.per_day_max_minor)
         need.accounts.append(id_of(self.case.account_code))
         if self.case.drn:
             need.meters.append(self.case.drn)
@@ -123,7 +124,7 @@ class Approve:
             raise CorrectionRefused("the shift that sold it is closed: refuse this one and ask with --to cash")
         Vending(self.shop, unit, done, now).walk(life, Event.REFUND_APPROVED)
         if not is_cash:
-            selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
+            selling.count(unit, row, -1)  # the drawer gives the money back
         else:
             assert row.payer_id is not None
             self._post(

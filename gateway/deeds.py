@@ -11,6 +11,7 @@ from uuid import UUID
 
 from channels.commands import (
     Buy,
+    ChangePin,
     Help,
     LastToken,
     OptIn,
@@ -23,7 +24,8 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
-from gateway import keyuse, tokens
+from gateway import keyuse, tokens, vouchering
+from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
 from gateway.quoting import quoted
 from gateway.sale import receipt_of
@@ -33,13 +35,14 @@ from ledger import selling, tables
 from ledger.batch import SET_LANGUAGE, SET_NOTICES
 from ledger.correction_tables import disclosure
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
+from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit, VoucherRow
 
 log = logging.getLogger(__name__)
 
 _COPIES_WINDOW_S: Final = 3_600
 _ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 _SAVED_SHOWN: Final = 5
+_NO_PIN: Final = (None, 0, None, None, None)  # of a phone's row: PIN, tries, locked, limits
 
 TOMBSTONE: Final = b"reversed\0before\0"
 """The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
@@ -53,6 +56,7 @@ class Arrival:
     inbound: Inbound
     is_too_often: bool = False  # its phone has asked too much of late: refused, unless it is a station's
     is_told_here: bool = False  # the channel answers in the same exchange: refusals stand in `Done.refusal`
+    proof: Proof | None = None  # what came of the PIN that the command holds
 
     @property
     def idem_key(self) -> str:
@@ -61,7 +65,7 @@ class Arrival:
 
     @property
     def _day(self) -> str:
-        return f"{self.shop.local(self.inbound.received_at):%Y-%m-%d}"
+        return self.shop.day(self.inbound.received_at)
 
     def need(self, need: Need) -> None:
         command, sender = self.inbound.command, self.inbound.sender
@@ -77,15 +81,29 @@ class Arrival:
         if isinstance(command, Buy | Price):
             since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
             need.since = since if need.since is None else min(need.since, since)
+            need_day(need, self.shop, sender, self.inbound.received_at)
         elif isinstance(command, LastToken):
             need.last_tokens = True
-            need.copies_of.append(sender)
-            since = self._id_before(_COPIES_WINDOW_S)
-            need.copies_since = since if need.copies_since is None else min(since, need.copies_since)
+            self._need_copies(need)
         elif isinstance(command, Statement):
             need.saved_meters_of.append(sender)
         if isinstance(command, Price):
             need.owners = True
+        if isinstance(command, RedeemVoucher):
+            if command.drn is not None:
+                need.meters.append(command.drn)
+                since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
+                need.since = since if need.since is None else min(need.since, since)
+            self._need_copies(need)
+            need_day(need, self.shop, sender, self.inbound.received_at)
+            digest = vouchering.digest_of(self.shop, command.pin)
+            digests = [digest] if digest is not None else []
+            vouchering.need_digests(need, self.shop, sender, self.inbound.received_at, digests)
+
+    def _need_copies(self, need: Need) -> None:
+        need.copies_of.append(self.inbound.sender)
+        since = self._id_before(_COPIES_WINDOW_S)
+        need.copies_since = since if need.copies_since is None else min(since, need.copies_since)
 
     def _id_before(self, seconds: float) -> UUID:
         """An id before all that were made in so many seconds up to this request."""
@@ -98,7 +116,7 @@ class Arrival:
         phone = unit.phones.get(inbound.sender)
         default = self.shop.settings.utility.default_language
         language = (phone.language or phone.customer_language or default) if phone else default
-        known = unit.requests.get(self.idem_key)
+        known, start = unit.requests.get(self.idem_key), unit.mark()
         if known is not None:
             if known.fingerprint == TOMBSTONE:  # its reversal came first: it never vends
                 done.reason = Reason.REVERSED_FIRST
@@ -131,12 +149,17 @@ class Arrival:
                 raise Refusal(Reason.TOO_OFTEN)
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
+            elif isinstance(inbound.command, RedeemVoucher):
+                done = self._redeem(unit, now, request_id, language, phone, inbound.command)
             else:
                 language, message = self._answer(unit, now, language, phone)
                 self._reply(unit, done, now, request_id, language, message)
             return done
         except Refusal as refusal:
             refused = refusal
+        except Stale:
+            unit.rollback(start)
+            return Done(wants_proof=True)
         except Exception:  # a bug of ours, or data that cannot be: nothing was done, and the sender is told just that
             log.exception("a request met a bug", extra={"request": str(request_id)})
             unit.rollback(stored)
@@ -167,11 +190,13 @@ class Arrival:
     def _buy(
         self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, phone: Phone | None, buy: Buy
     ) -> None:
+        if buy.pin is not None:  # a try, whether or not the purchase takes a PIN
+            spend_try(self.shop.settings.pins, unit, phone, self.proof, now)
         meter = meter_of(unit, phone, buy.drn, buy.saved)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         if isinstance(buy, CounterSale):
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
-        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
+        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth, has_pin=buy.pin is not None))
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
         """The reply to everything that is not a purchase, and the language it is given in."""
@@ -193,11 +218,66 @@ class Arrival:
         if isinstance(command, OptIn):
             set_phone(unit, self.inbound.sender, notices_stopped_at=None)
             return language, Message("opted_in", {})
-        if isinstance(command, RedeemVoucher):
-            raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
+        if isinstance(command, ChangePin):
+            require_good(command.new, self.inbound.sender)
+            set_new(unit, spend_try(self.shop.settings.pins, unit, phone, self.proof, now), self.proof)
+            return language, Message("pin_set", {})
         assert isinstance(command, Unreadable)
         values = {"drn": command.drn} if command.drn is not None else {}
         raise Refusal(command.reason, **values)
+
+    def _redeem(
+        self, unit: Unit, now: datetime, request_id: UUID, language: str, phone: Phone | None, asked: RedeemVoucher
+    ) -> Done:
+        """A voucher: into the wallet, and where a meter was named out of it again, or nothing at all."""
+        shop, inbound = self.shop, self.inbound
+        by = vouchering.how(shop, inbound.sender, inbound.received_at)
+        voucher = vouchering.find(shop, unit, by, phone, asked.pin)
+        done = Done(is_told_here=self.is_told_here)
+        if voucher.request_id is not None:
+            self._reply(unit, done, now, request_id, language, self._redeemed_before(unit, now, voucher))
+            return done
+        if asked.amount_minor > voucher.value_minor:
+            raise Refusal(Reason.VOUCHER_TOO_SMALL, value_minor=voucher.value_minor, amount_minor=asked.amount_minor)
+        start = unit.mark()
+        phone = vouchering.take(shop, unit, by, phone, voucher, request_id, language)
+        kept = Message(
+            "topped_up", {**vouchering.wallet_values(shop, unit, inbound.sender), "amount_minor": voucher.value_minor}
+        )
+        if asked.drn is None:
+            self._reply(unit, done, now, request_id, language, kept)
+            return done
+        meter, amount_minor = meter_of(unit, phone, asked.drn), asked.amount_minor or voucher.value_minor
+        while True:
+            tried, before = Done(is_told_here=self.is_told_here), unit.mark()
+            row = new_purchase(shop, inbound, request_id, meter, language, Buy(asked.drn, amount_minor), now)
+            life = Life(row, meter, nth=asked.nth, has_pin=True)  # the voucher's number is as good as a PIN
+            Vending(shop, unit, tried, now).walk(life)
+            refusal = life.refusal
+            if tried.state is not State.REFUSED or refusal is None or refusal.reason is Reason.KEY_CHANGE_FIRST:
+                break
+            unit.rollback(before)
+            most = int(refusal.values.get("max_minor", 0))
+            if refusal.reason is not Reason.AMOUNT_MAX or asked.amount_minor or not 0 < most < amount_minor:
+                unit.rollback(start)  # nothing is sold: the voucher stays as it was
+                raise refusal
+            amount_minor = most  # all that may be bought at once, and the rest to the wallet
+        if tried.state not in SOLD:
+            # It waits for a module, or its meter needs keys first: meanwhile the money is in the wallet.
+            self._reply(unit, tried, now, request_id, language, kept)
+        return tried
+
+    def _redeemed_before(self, unit: Unit, now: datetime, voucher: VoucherRow) -> Message:
+        """What a phone is told that sends again the number of a voucher it has used."""
+        row = unit.purchases.get(voucher.request_id) if voucher.request_id is not None else None
+        values = self.shop.money(amount_minor=voucher.value_minor)
+        if row is not None and State(row.state) in SOLD:
+            meter = next(meter for meter in unit.meters.values() if meter.id == row.meter_id)
+            return self._copy_of(unit, now, row, meter)
+        if row is not None and State(row.state) in WAITING:
+            (meter,) = (meter for meter in unit.meters.values() if meter.id == row.meter_id)
+            return Message("in_progress", {**values, "amount_minor": row.amount_minor, "drn": meter.drn})
+        return Message("topped_up", {**vouchering.wallet_values(self.shop, unit, self.inbound.sender), **values})
 
     def _last_token(self, unit: Unit, now: datetime, phone: Phone | None, command: LastToken) -> Message:
         """The stored token again, for the phone that bought it or whose customer has the meter."""
@@ -211,6 +291,9 @@ class Arrival:
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
         if not owns and last.sender != self.inbound.sender:
             raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        return self._copy_of(unit, now, last, meter)
+
+    def _copy_of(self, unit: Unit, now: datetime, last: PurchaseRow, meter: Meter) -> Message:
         self._count_copy(unit, now, last.id)
         made = unit.tokens.get(last.id, ())
         # From here on the token counts as seen, whatever becomes of this reply.
@@ -247,6 +330,12 @@ class Arrival:
         return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
 
 
+def need_day(need: Need, shop: Shop, sender: str, at: datetime) -> None:
+    """Ask for what the limits per day of a purchase by this phone are held to."""
+    need.phone_days.append((sender, shop.day(at)))
+    need.day_of, need.wallets_have_days = shop.day, bool(shop.settings.wallet.per_day_max_minor)
+
+
 def statement_of(shop: Shop, unit: Unit, phone: Phone | None) -> dict[str, Any]:
     """The values of a statement: balance of wallet or float, and debts. Raises Refusal for a phone without either."""
     account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
@@ -267,7 +356,7 @@ def set_phone(unit: Unit, msisdn: str, **changes: Any) -> None:
     if phone is None:
         phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
         phone = replace(phone, **changes)
-        unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at))
+        unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at, *_NO_PIN))
     else:
         phone = replace(phone, **changes)
         if "language" in changes:
@@ -344,6 +433,7 @@ class Continue:
 
     def need(self, need: Need) -> None:
         need.purchases.append(self.purchase_id)
+        need.day_of, need.wallets_have_days = self.shop.day, bool(self.shop.settings.wallet.per_day_max_minor)
         # One that waited for its service point is priced only now; what was bought meanwhile may be the same wish.
         purchase = self.shop.settings.purchase
         back = timedelta(seconds=purchase.just_bought_window_s + purchase.reservation_timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway import pins
 from gateway.purchase import Event
 from gateway.vend import Done, Life, Shop, Vending, sold_message
 from ledger.reasons import Reason, Refusal
@@ -40,6 +41,7 @@ def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> 
         "owner": owner,
         "area": area,
         "by": "float" if row.station_id is not None else "wallet",
+        "needs_pin": pins.is_needed(shop.settings.pins, unit, row),
     }
 
 

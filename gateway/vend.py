@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
-from gateway import keyuse, tokens
+from gateway import keyuse, pins, tokens
 from gateway.keyuse import Asked
 from gateway.purchase import UNDONE, Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
@@ -71,6 +71,10 @@ class Shop:
         """The instant in the utility's own time."""
         return instant.astimezone(self.zone)
 
+    def day(self, instant: datetime) -> str:
+        """The local day, "2026-06-05"."""
+        return f"{self.local(instant):%Y-%m-%d}"
+
     def money(self, **values: Any) -> dict[str, Any]:
         """Values of a message with the currency that its amounts are in."""
         utility = self.settings.utility
@@ -101,6 +105,7 @@ class Done:
     reason: Reason | None = None
     replayed: bool = False
     purchase_id: UUID | None = None
+    wants_proof: bool = False  # nothing was done: a PIN must be looked at first (gateway/pins.py)
     # A channel that answers in the same exchange tells a refusal itself: it is left here instead of in the outbox.
     is_told_here: bool = False
     refusal: Message | None = None
@@ -113,6 +118,7 @@ class Life:
     row: PurchaseRow
     meter: Meter
     nth: int = 1
+    has_pin: bool = False  # the right PIN came with it
     split: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     tokens: list[TokenRow] = field(default_factory=list)
@@ -130,6 +136,7 @@ class Life:
             replace(row),
             meter,
             nth=kept.pop("nth", 1),
+            has_pin=kept.pop("has_pin", False),
             after=kept.pop("after", {}),
             split=kept,
             tokens=made,
@@ -169,7 +176,12 @@ class Vending:
 
     def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
-            return self._quote(life)
+            event = self._quote(life)
+            is_open = life.has_pin or not pins.is_needed(self.shop.settings.pins, self.unit, life.row)
+            if event is Event.QUOTED and not is_open:
+                life.refusal = Refusal(Reason.PIN_NEEDED, drn=life.meter.drn, amount_minor=life.row.amount_minor)
+                return Event.DECLINED
+            return event
         if effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
             return self._take_payment(life)
         if effect is Effect.MAKE_TOKEN:
@@ -216,6 +228,7 @@ class Vending:
             )
             self._require_money(account, station, row.amount_minor)
             selling.require_seller(unit, row.id, row.channel, row.amount_minor)
+            selling.require_spender(unit, row, account, station, self.shop.settings.wallet)
             life.tokens, life.meter = tokens.inputs(self._minting(), row.id, meter, sale)
         except Refusal as refusal:
             life.refusal = refusal
@@ -338,7 +351,7 @@ class Vending:
 
     def _hold(self, row: PurchaseRow, payer_id: UUID) -> None:
         books.reserve(self.unit, row.id, payer_id, row.amount_minor, row.expires_at)
-        selling.count(self.unit, row.id, row.channel)
+        selling.count(self.unit, row)
 
     def _is_at_once(self, life: Life) -> bool:
         return self.shop.module.answers_at_once or not life.tokens
@@ -389,7 +402,7 @@ class Vending:
         unit, row, split = self.unit, life.row, life.split
         assert row.payer_id is not None and row.tariff_code is not None
         if not books.release(unit, row.id, "POSTED"):
-            selling.count(unit, row.id, row.channel)
+            selling.count(unit, row)
         if life.tokens_are_stored:
             for token in life.tokens:
                 unit.update(FILL_TOKEN, (row.id, token.seq, token.digits, token.module))
@@ -467,7 +480,7 @@ class Vending:
     def _give_back(self, life: Life) -> Event:
         """Void what was held. Nothing was held if the module answered at once; then there is nothing to give."""
         if books.release(self.unit, life.row.id, "VOIDED"):
-            selling.count(self.unit, life.row.id, life.row.channel, -1)
+            selling.count(self.unit, life.row, -1)
         point = self.unit.points.get(life.row.service_point_id)
         if point is not None and point.vending == life.row.id:
             self.unit.put("points", point.id, replace(point, vending=None))
@@ -512,7 +525,7 @@ class Vending:
         unit, row = self.unit, life.row
         kept: dict[str, Any] = life.split
         if row.state == State.RECEIVED:
-            kept = {"nth": life.nth}
+            kept = {"nth": life.nth, "has_pin": life.has_pin}
         elif row.state in _UNPOSTED and life.split:
             kept = {**life.split, "after": life.after}
         row.sale = json.dumps(kept, separators=(",", ":")) if kept else None

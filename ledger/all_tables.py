@@ -12,8 +12,18 @@ from ledger import sms_tables as _sms_tables
 from ledger import stations_tables as _stations
 from ledger import tables as _tables
 from ledger import ussd_tables as _ussd_tables
+from ledger import voucher_tables as _voucher_tables
 from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
 
-MODULES = (_tables, _record_tables, _correction_tables, _sms_tables, _stations, _ussd_tables, _bulk_tables)
+MODULES = (
+    _tables,
+    _record_tables,
+    _correction_tables,
+    _sms_tables,
+    _stations,
+    _ussd_tables,
+    _bulk_tables,
+    _voucher_tables,
+)

@@ -71,7 +71,9 @@ async def test_parts_make_a_whole_in_any_order_and_a_repeat_changes_nothing(stor
     assert (late.id, late.state) == (whole.id, AssemblyState.DONE), "the message centre has not heard our answer"
 
 
-async def test_the_same_words_under_another_message_id_are_the_next_message_once_the_first_is_done(store: Store) -> None:
+async def test_the_same_words_under_another_message_id_are_the_next_message_once_the_first_is_done(
+    store: Store,
+) -> None:
     """A phone's 8-bit reference comes again within hours, and so may the words of a part."""
 
     def named(number: int, message_id: str) -> PartRow:
