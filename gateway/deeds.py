@@ -241,31 +241,44 @@ class Arrival:
             raise Refusal(Reason.VOUCHER_TOO_SMALL, value_minor=voucher.value_minor, amount_minor=asked.amount_minor)
         start = unit.mark()
         phone = vouchering.take(shop, unit, by, phone, voucher, request_id, language)
-        kept = Message(
-            "topped_up", {**vouchering.wallet_values(shop, unit, inbound.sender), "amount_minor": voucher.value_minor}
-        )
+        values = {**vouchering.wallet_values(shop, unit, inbound.sender), "amount_minor": voucher.value_minor}
+        kept = Message("topped_up", values)
         if asked.drn is None:
             self._reply(unit, done, now, request_id, language, kept)
             return done
-        meter, amount_minor = meter_of(unit, phone, asked.drn), asked.amount_minor or voucher.value_minor
+        try:
+            done = self._bought_with(unit, now, request_id, language, asked, asked.amount_minor or voucher.value_minor)
+        except Refusal:
+            unit.rollback(start)  # nothing is sold: the voucher stays as it was
+            raise
+        if done.state not in SOLD:
+            # It waits for a module, or its meter needs keys first: meanwhile the money is in the wallet.
+            self._reply(unit, done, now, request_id, language, kept)
+        return done
+
+    def _bought_with(
+        self, unit: Unit, now: datetime, request_id: UUID, language: str, asked: RedeemVoucher, amount_minor: int
+    ) -> Done:
+        """A purchase from the wallet that a voucher was put into. Raises the Refusal that it meets.
+
+        Of a whole voucher so much is bought as may be bought at once; the rest stays in the wallet.
+        """
+        assert asked.drn is not None
+        meter = meter_of(unit, None, asked.drn)
         while True:
-            tried, before = Done(is_told_here=self.is_told_here), unit.mark()
-            row = new_purchase(shop, inbound, request_id, meter, language, Buy(asked.drn, amount_minor), now)
+            done, before = Done(is_told_here=self.is_told_here), unit.mark()
+            buy = Buy(asked.drn, amount_minor)
+            row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
             life = Life(row, meter, nth=asked.nth, has_pin=True)  # the voucher's number is as good as a PIN
-            Vending(shop, unit, tried, now).walk(life)
+            Vending(self.shop, unit, done, now).walk(life)
             refusal = life.refusal
-            if tried.state is not State.REFUSED or refusal is None or refusal.reason is Reason.KEY_CHANGE_FIRST:
-                break
+            if done.state is not State.REFUSED or refusal is None or refusal.reason is Reason.KEY_CHANGE_FIRST:
+                return done
             unit.rollback(before)
             most = int(refusal.values.get("max_minor", 0))
             if refusal.reason is not Reason.AMOUNT_MAX or asked.amount_minor or not 0 < most < amount_minor:
-                unit.rollback(start)  # nothing is sold: the voucher stays as it was
                 raise refusal
-            amount_minor = most  # all that may be bought at once, and the rest to the wallet
-        if tried.state not in SOLD:
-            # It waits for a module, or its meter needs keys first: meanwhile the money is in the wallet.
-            self._reply(unit, tried, now, request_id, language, kept)
-        return tried
+            amount_minor = most
 
     def _redeemed_before(self, unit: Unit, now: datetime, voucher: VoucherRow) -> Message:
         """What a phone is told that sends again the number of a voucher it has used."""

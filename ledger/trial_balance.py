@@ -151,6 +151,11 @@ _INVARIANTS: dict[str, str] = {
         WHERE login NOT LIKE '+%' UNION ALL
         SELECT c.login, c.day, -1, -c.cash_minor - c.card_minor - c.cheque_minor FROM counter_sale c
         WHERE {_COUNTED}) x GROUP BY login, day HAVING sum(n) <> 0 OR sum(sold) <> 0""",
+    "what vouchers are worth that were sold and not used is not what the books owe": """
+        SELECT owed FROM (SELECT
+        coalesce((SELECT sum(p.amount_minor) FROM posting p JOIN account a ON a.id = p.account_id
+        WHERE a.code = 'voucher:issued'), 0) -
+        coalesce((SELECT sum(value_minor) FROM voucher WHERE state = 'SOLD'), 0) AS owed) x WHERE owed <> 0""",
     "a counter sale's tenders are not its amount": """
         SELECT c.purchase_id FROM counter_sale c LEFT JOIN purchase p ON p.id = c.purchase_id
         WHERE coalesce(p.amount_minor, 0) <> c.cash_minor + c.card_minor + c.cheque_minor""",

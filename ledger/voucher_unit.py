@@ -53,7 +53,8 @@ def fill(unit: Unit, need: Need) -> Generator[tuple[Read, Sequence[Sequence[Any]
 
 def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     """What the vouchers of a batch owe the database, but for the new wallets, which come first of all."""
-    if used := sorted(unit.changed("vouchers"), key=lambda one: one.id):
+    # One that was given back in this batch stands among the changed, as it was.
+    if used := sorted((one for one in unit.changed("vouchers") if one.state == "USED"), key=lambda one: one.id):
         yield USE_VOUCHER, [(one.id, one.used_by, one.used_at, one.request_id, one.txn_id) for one in used]
     tries = sorted(unit.changed("voucher_tries"), key=lambda one: (one.msisdn, one.day))
     rows = [(one.msisdn, one.day, one.tries) for one in tries]
