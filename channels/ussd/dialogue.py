@@ -206,7 +206,7 @@ def run_ahead(place: Place, path: Sequence[str], know: Knowledge, words: Words) 
     turn = Turn(place)
     for typed in path:
         after = walk(turn.place, typed, know, words)
-        if after.deed is not None or SCREENS[after.place.screen].takes in _SECRETS:
+        if after.deed is not None or after.place.screen in _BEHIND_A_QUOTE:
             return turn
         turn = after
         if turn.note:
@@ -214,8 +214,8 @@ def run_ahead(place: Place, path: Sequence[str], know: Knowledge, words: Words) 
     return turn
 
 
-# What completes an order, or is nobody's to read: never typed ahead.
-_SECRETS: Final = frozenset({Takes.PIN, Takes.OLD_PIN, Takes.NEW_PIN, Takes.VOUCHER})
+# Screens whose input completes an order: reached from the quote by a key of their own, never ahead of it.
+_BEHIND_A_QUOTE: Final = frozenset({"pin", "voucher"})
 
 
 def _secret(place: Place, takes: Takes, text: str) -> Turn:

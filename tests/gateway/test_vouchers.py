@@ -313,7 +313,7 @@ def _streams(pdf: bytes) -> list[str]:
     return [zlib.decompress(base64.a85decode(one.strip().removesuffix(b"~>"))).decode("latin1") for one in found]
 
 
-@pytest.mark.parametrize(("plan", "state", "left"), [((), "DELIVERED", 0), (("refuse",), "REFUSED", VALUE)])
+@pytest.mark.parametrize(("plan", "state", "left"), [((), "VENDED", 0), (("refuse",), "REFUSED", VALUE)])
 async def test_a_slow_module_leaves_the_value_in_the_wallet_until_the_token_is_there(
     database_url: str, plan: tuple[str, ...], state: str, left: int
 ) -> None:
@@ -334,7 +334,7 @@ async def test_a_slow_module_leaves_the_value_in_the_wallet_until_the_token_is_t
         await asyncio.wait_for(ended, 20)
         await desk.receive(asked)  # the message centre sends it again
         keys = [reply.message.key for reply in said.replies]
-        assert keys == ["topped_up", "sold" if state == "DELIVERED" else "module_refused"], keys
+        assert keys == ["topped_up", "sold" if state == "VENDED" else "meter_key_ended"], keys
         assert (await states(counter), await wallet_of(counter, NEW)) == (["USED"], left)
         await desk.close()
 
