@@ -28,8 +28,7 @@ from gateway.metrics import Metrics
 from gateway.purchase import State as Purchase
 from gateway.vend import Done
 from gateway.vouchersheet import sheet
-from ledger import store as store_module
-from ledger import tables, vouchers
+from ledger import batch, tables, vouchers
 from ledger.all_tables import metadata
 from ledger.audit import Origin
 from ledger.changes import Act, ChangeRefused
@@ -198,7 +197,13 @@ async def test_only_what_was_sold_and_has_not_expired_is_worth_something(counter
 async def test_no_one_person_makes_a_voucher(counter: Counter) -> None:
     transact = counter.store.transact
     expires = counter.shop.local(counter.world.now()).date() + timedelta(days=30)
-    size = {"vouchers": 2, "value_minor": VALUE, "vouchers_max": 2, "value_max_minor": VALUE, "expires_on": expires}
+    size: dict[str, Any] = {
+        "vouchers": 2,
+        "value_minor": VALUE,
+        "vouchers_max": 2,
+        "value_max_minor": VALUE,
+        "expires_on": expires,
+    }
     with pytest.raises(ChangeRefused):
         await transact(lambda c: vouchers.ask(c, act(counter, "ann"), "B1", **{**size, "vouchers": 3}))
     with pytest.raises(OperatorRefused):
@@ -292,15 +297,12 @@ def test_a_number_has_twelve_digits_and_four_to_check_and_its_digest_says_nothin
 
 def test_the_sheet_holds_every_number_once() -> None:
     now = datetime(2026, 6, 5, tzinfo=UTC)
-    people = dict.fromkeys(("approved_by", "approved_at", "printed_by", "printed_at", "sheet_hash"))
-    batch = vouchers.Batch(
-        **{"id": None, "code": "B1", "state": "APPROVED", "vouchers": 30, "value_minor": VALUE, "currency": "KES"},
-        **{"expires_on": date(2027, 1, 1), "asked_by": "ann", "asked_at": now, **people},
-        **dict.fromkeys(("activated_by", "activated_at")),
-    )  # type: ignore[arg-type]
+    values: dict[str, Any] = dict.fromkeys(vouchers.Batch.__dataclass_fields__)
+    values |= {"code": "B1", "vouchers": 30, "value_minor": VALUE, "currency": "KES", "asked_by": "ann"}
+    made = vouchers.Batch(**values | {"expires_on": date(2027, 1, 1), "asked_at": now})
     numbers = [completed(f"{n:012d}", KEY) for n in range(30)]
-    pdf = sheet("Umoja Power", batch, numbers, 2)
-    assert pdf == sheet("Umoja Power", batch, numbers, 2) and pdf.startswith(b"%PDF-")
+    pdf = sheet("Umoja Power", made, numbers, 2)
+    assert pdf == sheet("Umoja Power", made, numbers, 2) and pdf.startswith(b"%PDF-")
     text = "".join(_streams(pdf))
     for number in numbers:
         assert text.count(" ".join(number[at : at + 4] for at in range(0, 16, 4))) == 1
@@ -344,7 +346,7 @@ async def test_a_batch_that_is_cut_off_leaves_voucher_and_books_as_they_were(
     counter: Counter, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     (number,) = await make(counter, 1)
-    asked, whole = RedeemVoucher(number, METER), store_module.batch.writes
+    asked, whole = RedeemVoucher(number, METER), batch.writes
 
     def torn(unit: Any) -> Any:
         for statement, rows in whole(unit):
@@ -352,10 +354,10 @@ async def test_a_batch_that_is_cut_off_leaves_voucher_and_books_as_they_were(
             if broken in statement.sqlite:
                 raise RuntimeError("the machine stops here")
 
-    monkeypatch.setattr(store_module.batch, "writes", torn)
+    monkeypatch.setattr(batch, "writes", torn)
     with pytest.raises(RuntimeError):
         await counter.ask(asked, NEW, "m1")
-    monkeypatch.setattr(store_module.batch, "writes", whole)
+    monkeypatch.setattr(batch, "writes", whole)
     assert await states(counter) == ["SOLD"] and await counter.count(tables.request) == 0
     done = await counter.ask(asked, NEW, "m1")
     assert told(done)[0] == "sold" and (await counter.ask(asked, NEW, "m1")).replayed
