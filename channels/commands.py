@@ -11,6 +11,14 @@ What is understood, in any order and case, with the keywords of all languages at
     price 04012345676 500   what that would bring, without buying
     04012345676 500 2    the same purchase a second time: the customer insists
     bal    last    token 04012345676    help    stop    start    kiswahili    voucher 7719 0043 2286 1150 04012345676
+    04012345676 7719004322861150    a voucher for this meter; voucher 7719 0043 2286 1150 alone tops the wallet up
+
+and where PINs are used, of 4 to 6 digits, last or behind their keyword:
+
+    04012345676 500 1234    04012345676 500 2 1234    1 500 1234    pin 1234 04012345676 500    500 pin 1234
+    pin 1234 8361           another PIN: the old one first
+
+A PIN that was written in the place of the amount, and the amount in that of the PIN, never fits, unless they are equal.
 """
 
 from __future__ import annotations
@@ -39,6 +47,7 @@ class Buy:
     amount_minor: int
     nth: int = 1
     saved: int = field(default=0, kw_only=True)
+    pin: str | None = field(default=None, kw_only=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +96,23 @@ class SetLanguage:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RedeemVoucher:
-    """Redeem a voucher for a meter. The PIN is a secret: it is in no repr."""
+    """Redeem a voucher: for a meter, or None to top up the wallet. The PIN is a secret: it is in no repr.
+
+    `amount_minor`: buy for so much of it, 0 for all.
+    """
 
     pin: str
     drn: str | None
+    amount_minor: int = 0
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ChangePin:
+    """Have another PIN from now on. `old` is "" where the phone has shown elsewhere that it may."""
+
+    old: str
+    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +123,9 @@ class Unreadable:
     drn: str | None = None
 
 
-Command = Buy | Price | LastToken | Statement | Help | OptOut | OptIn | SetLanguage | RedeemVoucher | Unreadable
+Command = (
+    Buy | Price | LastToken | Statement | Help | OptOut | OptIn | SetLanguage | RedeemVoucher | ChangePin | Unreadable
+)
 
 # --- the words that are known -----------------------------------------------------------------------------------------
 
@@ -117,6 +141,7 @@ class Meaning(Enum):
     STOP = "stop"
     START = "start"
     VOUCHER = "voucher"
+    PIN = "pin"  # stands before a PIN
     LANGUAGE = "language"  # stands before the name of a language
     FILLER = "filler"  # words that say nothing: "please", "meter"
 
@@ -179,6 +204,7 @@ _METER_DIGITS: Final = (11, 13)
 _AMOUNT_DIGITS_MAX: Final = 8  # without separators; anything longer is a mistyped meter number
 _GROUPED_DIGITS_MAX: Final = 12
 _TOKENS_MAX: Final = 40
+PIN_DIGITS: Final = range(4, 7)
 _WORD_MAX: Final = 32
 
 _MINUS: Final = "-"
@@ -241,6 +267,7 @@ class _Pieces:
     has_unknown: bool
     numbers: tuple[_Number, ...]
     is_empty: bool  # nothing but punctuation
+    pin_places: tuple[int, ...] = ()  # where the keyword of a PIN stands
 
     @property
     def has_other(self) -> bool:
@@ -333,6 +360,7 @@ def _pieces(text: str, minor_digits: int, currency: str, vocabulary: Vocabulary)
     languages: set[str] = set()
     has_unknown, is_empty = False, True
     numbers: list[_Number] = []
+    pin_places: list[int] = []
     for index, token in enumerate(tokens):
         if any("0" <= character <= "9" for character in token):
             numbers.extend(_number(2 * index, token.rstrip(_ENDS), minor_digits, currency_words))
@@ -350,8 +378,18 @@ def _pieces(text: str, minor_digits: int, currency: str, vocabulary: Vocabulary)
             has_unknown = True
         elif vocabulary.meanings[word] is not Meaning.FILLER:
             meanings.append(vocabulary.meanings[word])
+            if vocabulary.meanings[word] is Meaning.PIN:
+                pin_places.append(2 * index)
     starts_with = vocabulary.meanings.get(fold(tokens[0].strip(_WORD_EDGES))) if tokens else None
-    return _Pieces(starts_with, frozenset(meanings), frozenset(languages), has_unknown, tuple(numbers), is_empty)
+    return _Pieces(
+        starts_with,
+        frozenset(meanings),
+        frozenset(languages),
+        has_unknown,
+        tuple(numbers),
+        is_empty,
+        tuple(pin_places),
+    )
 
 
 # --- from pieces to a command -----------------------------------------------------------------------------------------
@@ -359,10 +397,11 @@ def _pieces(text: str, minor_digits: int, currency: str, vocabulary: Vocabulary)
 _UNREADABLE: Final = Unreadable(Reason.UNREADABLE)
 
 
-def parse(text: str, *, minor_digits: int, currency: str, vocabulary: Vocabulary) -> Command:
+def parse(text: str, *, minor_digits: int, currency: str, vocabulary: Vocabulary, takes_pins: bool = False) -> Command:
     """The command in a text message; `Unreadable` with the reason where there is none. Never raises.
 
-    `minor_digits` and `currency` (ISO 4217) are the utility's. An empty text asks for help.
+    `minor_digits` and `currency` (ISO 4217) are the utility's. An empty text asks for help. `takes_pins`: a purchase
+    may end with a PIN; where it may not, whoever sends one is told that the amount cannot be read.
     The time it takes grows with the length of the text, not faster.
     """
     pieces = _pieces(text, minor_digits, currency, vocabulary)
@@ -371,7 +410,13 @@ def parse(text: str, *, minor_digits: int, currency: str, vocabulary: Vocabulary
     meanings, numbers = pieces.meanings, pieces.numbers
     if pieces.is_empty or Meaning.HELP in meanings:
         return Help()
+    if Meaning.PIN in meanings:
+        return _labelled(pieces) if takes_pins else _UNREADABLE
+    if takes_pins and meanings <= {Meaning.BUY} and (with_pin := _ended_by_pin(pieces)) is not None:
+        return with_pin
     if meanings <= {Meaning.BUY} or meanings == {Meaning.BUY, Meaning.LAST}:  # "buy token ..."
+        if not pieces.has_other and (voucher := _beside_meter(numbers)) is not None:
+            return voucher
         if not numbers and not meanings:
             is_language = len(pieces.languages) == 1 and not pieces.has_unknown
             return SetLanguage(next(iter(pieces.languages))) if is_language else _UNREADABLE
@@ -446,6 +491,56 @@ def _voucher(numbers: Sequence[_Number]) -> RedeemVoucher | Unreadable:
                 return RedeemVoucher(pin, drn)
             reading = Unreadable(Reason.METER_INVALID)
     return reading
+
+
+def _beside_meter(numbers: Sequence[_Number]) -> RedeemVoucher | None:
+    """A meter number and the number of a voucher, whole or in groups, without its keyword; None for anything else."""
+    drns = [number.digits for number in numbers if number.digits is not None and len(number.digits) in _METER_DIGITS]
+    if len(drns) != 1 or sum(len(number.digits or "") for number in numbers) != VOUCHER_DIGITS + len(drns[0]):
+        return None
+    reading = _voucher(numbers)
+    return reading if isinstance(reading, RedeemVoucher) and reading.drn == drns[0] else None
+
+
+def _pin(number: _Number) -> str:
+    """The PIN that a number may be; empty if it has not the form of one."""
+    return number.digits if number.digits is not None and len(number.digits) in PIN_DIGITS else ""
+
+
+def _labelled(pieces: _Pieces) -> Command:
+    """A text with the keyword of a PIN: a purchase with the PIN behind that word, or an old PIN and a new one.
+
+    Without a meter, and begun by the keyword, two numbers are two PINs and never an amount.
+    """
+    unreadable, numbers = Unreadable(Reason.PIN_UNREADABLE), pieces.numbers
+    if len(pieces.pin_places) != 1 or not pieces.meanings <= {Meaning.PIN, Meaning.BUY} or pieces.has_other:
+        return unreadable
+    (place,) = pieces.pin_places
+    behind = [number for number in numbers if number.place == place + 2]
+    if not behind or not (pin := _pin(behind[0])):
+        return unreadable
+    rest = tuple(number for number in numbers if number is not behind[0])
+    if pieces.starts_with is Meaning.PIN and len(rest) < 3 and not _has_meter(rest):
+        return ChangePin(pin, new) if len(rest) == 1 and (new := _pin(rest[0])) else unreadable
+    command = _purchase(rest)
+    return replace(command, pin=pin) if isinstance(command, Buy) else command
+
+
+def _has_meter(numbers: Sequence[_Number]) -> bool:
+    return any(number.digits is not None and len(number.digits) in _METER_DIGITS for number in numbers)
+
+
+def _ended_by_pin(pieces: _Pieces) -> Buy | None:
+    """A purchase with a PIN as its very last number; None where the text reads without one, or not with one either."""
+    *rest, last = pieces.numbers or (_Number(0, None, None),)
+    if not rest or pieces.has_other or not (pin := _pin(last)) or isinstance(_purchase(pieces.numbers), Buy):
+        return None
+    command = _purchase(rest)
+    if not isinstance(command, Buy):
+        return None
+    if command.drn is None and not command.saved and len(rest[0].digits or "") + len(pin) > _AMOUNT_DIGITS_MAX:
+        return None  # the two halves of a mistyped meter number look like this
+    return replace(command, pin=pin)
 
 
 def _bought(pieces: _Pieces) -> Buy | Unreadable:

@@ -59,6 +59,7 @@ class SmsChannel:
     `new_reference` gives a fresh string for messages whose link carries no message id.
     `on_receipt` is handed each delivery receipt, and answers it when it is stored. `divert` gives the work of a message
     that is no SMS (a USSD step), None for one that is; it is acknowledged when that work is done, if not before.
+    `fingerprint_key` goes into the digests by which messages are known again.
     `part_timeout_s`: when a part of a long message has not come for so long, its sender is told, once.
     """
 
@@ -78,6 +79,7 @@ class SmsChannel:
         look_every_s: float = 10.0,
         name: str = "sms",
         accounts: Sequence[TextWay] = (),
+        fingerprint_key: bytes = b"",
     ) -> None:
         self._links = {link.name: link for link in links}
         names = [*(link.name for link in links), *(account.name for account in accounts)]
@@ -94,6 +96,7 @@ class SmsChannel:
         self._part_timeout = timedelta(seconds=part_timeout_s)
         self._look_every_s = look_every_s
         self._name = name
+        self._fingerprint_key = fingerprint_key
         self._desk: Desk | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -238,7 +241,7 @@ class SmsChannel:
             channel=self._name,
             peer=link,
             reference=reference,
-            fingerprint=fingerprint(first.sender, first.destination, first.data_coding, octets),
+            fingerprint=fingerprint(first.sender, first.destination, first.data_coding, octets, self._fingerprint_key),
             sender=first.sender,
             destination=first.destination,
             command=command,
@@ -307,10 +310,13 @@ def plain_number(address: str) -> str:
     return digits.removeprefix("00") if digits.isascii() and digits.isdigit() else address
 
 
-def fingerprint(sender: str, destination: str, data_coding: int, octets: bytes) -> bytes:
-    """Give 16 octets by which the same message is known again, and another one told from it."""
+def fingerprint(sender: str, destination: str, data_coding: int, octets: bytes, key: bytes = b"") -> bytes:
+    """Give 16 octets by which the same message is known again, and another one told from it.
+
+    With a key nobody else finds out by trying what the message said: it may hold a PIN.
+    """
     addresses = f"{sender}\0{destination}\0{data_coding}\0".encode()
-    return blake2b(addresses + octets, digest_size=FINGERPRINT_OCTETS).digest()
+    return blake2b(addresses + octets, digest_size=FINGERPRINT_OCTETS, key=key).digest()
 
 
 def _digest(*fields: str) -> str:

@@ -19,7 +19,8 @@ counter_in_progress  reference [drn amount_minor]
 counter_copy
 opted_out       [utility]
 opted_in        [utility]
-language_set
+language_set  pin_set
+topped_up       amount_minor balance_minor
 payment_held    amount_minor days code [receipt]
 payment_kept    amount_minor balance_minor
 payment_waits   drn amount_minor
@@ -32,9 +33,12 @@ seller_limit [available_minor], not_permitted [drn], just_bought drn amount_mino
 no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
+pin_needed [drn amount_minor], pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
+voucher_expired day, voucher_too_small value_minor amount_minor,
 module_refused [drn], pay_first drn amount_minor how [units_tenths], paid_less paid_minor amount_minor balance_minor,
 payment_no_funds, payment_cancelled, payment_wrong_pin and payment_failed amount_minor,
-payment_expired drn amount_minor, price_changed drn, reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
+payment_expired drn amount_minor, price_changed drn, reversed [amount_minor drn receipt],
+refunded amount_minor drn receipt.
 
 tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which
 they are entered.

@@ -43,6 +43,7 @@ from config.settings import (
     MomoSettings,
     MpesaSettings,
     PaymentSettings,
+    PinSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -52,12 +53,16 @@ from config.settings import (
     StsSettings,
     UssdSettings,
     UtilitySettings,
+    VoucherSettings,
+    WalletSettings,
 )
 from config.values import Variable, Wrong, convert, describe, kind_of, suggestion
 
 PREFIX: Final = "PREPAID_"
 
 S = TypeVar("S")
+
+PIN_KEY_MIN: Final = 32
 
 _SECTIONS: Final[Mapping[str, type]] = {
     "gateway": GatewaySettings,
@@ -74,6 +79,9 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "http": HttpSettings,
     "log": LogSettings,
     "callbacks": CallbackSettings,
+    "pins": PinSettings,
+    "vouchers": VoucherSettings,
+    "wallet": WalletSettings,
     "smpp": SmppSettings,  # this and those below are lists of such tables
     "africastalking": AfricasTalkingSettings,
     "pkcs11": Pkcs11Settings,
@@ -134,6 +142,7 @@ _NEVER_INLINE: Final = frozenset(
         (MomoSettings, "disbursement_key"),
         (MomoSettings, "disbursement_api_key"),
         (CheckoutSettings, "api_key"),
+        (PinSettings, "key"),
     }
 )
 
@@ -327,6 +336,7 @@ class _Reader:
         self.check_way_names(built["smpp"], built["africastalking"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
         self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
+        self.check_pin_key(built["pins"], built["vouchers"])
         if not self.faults:  # what is wrong by itself would be told twice
             accounts = {name: built[name] for name in ("mpesa", "momo", "checkout")}
             provider_checks.sources(self, built["payment"], accounts, built["utility"], built["callbacks"])
@@ -548,6 +558,20 @@ class _Reader:
             self.fault(f"{where}.base_url", table.get("base_url"), "https, or http on this machine", "http elsewhere")
         self.check_networks(table, where, values, "addresses")
         self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
+
+    def check_pin_key(self, pins: PinSettings | None, vouchers: VoucherSettings | None) -> None:
+        """Neither a PIN nor a voucher is worth anything without the key."""
+        if pins is None or vouchers is None:
+            return
+        if 0 < len(pins.key.reveal()) < PIN_KEY_MIN:
+            self.fault("pins.key", None, f"at least {PIN_KEY_MIN} characters", "fewer (not shown)")
+        if pins.key:
+            return
+        if vouchers.taken:
+            self.fault("vouchers.taken", None, "a key in [pins], or false", "true without a key")
+        for name in ("customers", "stations"):
+            if getattr(pins, name) != "off":
+                self.fault(f"pins.{name}", None, 'a key in [pins], or "off"', f'"{getattr(pins, name)}" without a key')
 
     def check_module_names(
         self, sts: StsSettings | None, pkcs11: tuple[Pkcs11Settings, ...], prism: tuple[PrismSettings, ...]

@@ -154,6 +154,43 @@ class CustomerSettings:
     copies_per_hour_max: Annotated[int, Between(0, 1_000_000)] = 3
 
 
+PinRule = Literal["off", "above", "always"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinSettings:
+    """PINs of phones: when a purchase by SMS or USSD takes one, and how many wrong ones lock it.
+
+    `key` goes into every stored PIN and voucher, and never into the database: its text comes from `key_file` or
+    `key_env`. Without it there are neither PINs nor vouchers. A station may have a rule of its own.
+    """
+
+    key: Secret = NO_SECRET
+    customers: PinRule = "off"
+    customers_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    stations: PinRule = "off"
+    stations_above_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    tries_max: Annotated[int, Between(1, 100)] = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoucherSettings:
+    """Vouchers: whether they are taken, and the most that a batch may hold. Money in minor units."""
+
+    taken: bool = False
+    wrong_per_day_max: Annotated[int, Between(1, 1_000)] = 5
+    value_max_minor: Annotated[int, Between(1, 1_000_000_000)] = 1_000_000
+    batch_max: Annotated[int, Between(1, 100_000)] = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletSettings:
+    """The most that may be paid from one wallet by SMS and USSD, in minor units; 0 is no limit."""
+
+    per_payment_max_minor: Annotated[int, Between(0, 1_000_000_000_000)] = 0
+    per_day_max_minor: Annotated[int, Between(0, 1_000_000_000_000)] = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectionSettings:
     """What two people of the back office may correct."""
@@ -611,6 +648,9 @@ class Settings:
     mpesa: tuple[MpesaSettings, ...] = ()
     momo: tuple[MomoSettings, ...] = ()
     checkout: tuple[CheckoutSettings, ...] = ()
+    pins: PinSettings = field(default_factory=PinSettings)
+    vouchers: VoucherSettings = field(default_factory=VoucherSettings)
+    wallet: WalletSettings = field(default_factory=WalletSettings)
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""

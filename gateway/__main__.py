@@ -31,6 +31,7 @@ from gateway import (
     meterdesk,
     metertools,
     moduletools,
+    pintools,
     pointtools,
     pricetools,
     selltools,
@@ -42,6 +43,7 @@ from gateway import (
     tarifftools,
     tokentools,
     ussdtools,
+    vouchertools,
 )
 from gateway.bulk.run import Report
 from gateway.intake import IntakeFaults, load_folder
@@ -160,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         approve=meterdesk.approve,
     )
     customertools.add_commands(commands)
+    pintools.add_commands(commands)
+    vouchertools.add_commands(commands)
     pointtools.add_commands(commands)
     metertools.add_commands(commands)
     debttools.add_commands(commands)

@@ -50,6 +50,7 @@ from gateway.vend import Shop
 from gateway.world import World
 from ledger import banks, records
 from ledger.banks import KeyRow
+from ledger.pins import fingerprint_key
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
@@ -146,7 +147,13 @@ def sms_channel(
     utility = settings.utility
 
     def read(text: str) -> Command:
-        return parse(text, minor_digits=utility.minor_digits, currency=utility.currency, vocabulary=vocabulary)
+        return parse(
+            text,
+            minor_digits=utility.minor_digits,
+            currency=utility.currency,
+            vocabulary=vocabulary,
+            takes_pins=bool(settings.pins.key),
+        )
 
     def render(reply: Reply) -> str:
         return wording.render(reply.message, reply.language, catalogue)
@@ -166,6 +173,7 @@ def sms_channel(
         divert=divert,
         part_timeout_s=settings.links.part_timeout_s,
         accounts=accounts,
+        fingerprint_key=fingerprint_key(settings.pins.key.reveal()),
     )
 
 

@@ -72,6 +72,7 @@ class Approve:
     def need(self, need: Need) -> None:
         need.undone.append(self.case.purchase_id)
         need.accounts.append(self.owner.wallet_id)
+        need.day_of, need.wallets_have_days = self.shop.day, bool(self.shop.settings.wallet.per_day_max_minor)
         need.accounts.append(id_of(self.case.account_code))
         if self.case.drn:
             need.meters.append(self.case.drn)
@@ -133,7 +134,7 @@ class Approve:
             unit.put("balances", row.payer_id, replace(payer, closed_at=None))
         Vending(self.shop, unit, done, now).walk(life, Event.REFUND_APPROVED)
         if not is_cash:
-            selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
+            selling.count(unit, row, -1)  # the drawer gives the money back
         else:
             self._post(
                 unit, "payout", entries.moved(row.payer_id, id_of("cash:office"), row.amount_minor), row.payer_id, now

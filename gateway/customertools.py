@@ -49,6 +49,9 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
         parser = answers(group.command(name, work, about, people=1))
         parser.add_argument("account")
         parser.add_argument("phone")
+    paying = answers(group.command("pay-out", _pay_out, "pay out all that is in the wallet; two people", people=2))
+    paying.add_argument("account")
+    paying.add_argument("--to", required=True, choices=sorted(customers.PAID_OUT_BY))
     for name, work, about in (
         ("pay-out-carry", _pay_out_carry, "put what rounding has kept into the customer's wallet"),
         ("close", _close, "close an account on which nothing is left; a SUPERVISOR does"),
@@ -186,6 +189,16 @@ def _pay_out_carry(session: Session) -> int:
         {"account_no": account, "amount_minor": paid_minor},
         lambda: [f"account {account}: {money(session, paid_minor)} {currency} put into the wallet"],
     )
+    return WELL
+
+
+def _pay_out(session: Session) -> int:
+    account, to = session.options.account, session.options.to
+    paid_minor = changing(
+        session, f"customer {account}", lambda connection, act: customers.pay_out(connection, act, account, to)
+    )
+    value = {"account_no": account, "amount_minor": paid_minor, "to": to}
+    show(session, value, lambda: [f"account {account}: {money(session, paid_minor)} paid out by {to}"])
     return WELL
 
 

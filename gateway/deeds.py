@@ -11,6 +11,7 @@ from uuid import UUID
 
 from channels.commands import (
     Buy,
+    ChangePin,
     Help,
     LastToken,
     OptIn,
@@ -23,8 +24,9 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
-from gateway import keyuse, prepaid, tokens
+from gateway import keyuse, prepaid, tokens, vouchering
 from gateway.payer import need_payer
+from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
 from gateway.quoting import quoted
 from gateway.sale import receipt_of
@@ -36,7 +38,7 @@ from ledger.correction_tables import disclosure
 from ledger.payment_rows import SuspenseRow
 from ledger.payments_batch import prepaid_id
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
+from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit, VoucherRow
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ _ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 _SAVED_SHOWN: Final = 5
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _TOLD_AFTER_S: Final = 60.0  # so long a payer waits without a word
+_NO_PIN: Final = (None, 0, None, None, None)  # of a phone's row: PIN, tries, locked, limits
 
 TOMBSTONE: Final = b"reversed\0before\0"
 """The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
@@ -58,6 +61,7 @@ class Arrival:
     inbound: Inbound
     is_too_often: bool = False  # its phone has asked too much of late: refused, unless it is a station's
     is_told_here: bool = False  # the channel answers in the same exchange: refusals stand in `Done.refusal`
+    proof: Proof | None = None  # what came of the PIN that the command holds
 
     @property
     def idem_key(self) -> str:
@@ -66,7 +70,7 @@ class Arrival:
 
     @property
     def _day(self) -> str:
-        return f"{self.shop.local(self.inbound.received_at):%Y-%m-%d}"
+        return self.shop.day(self.inbound.received_at)
 
     def need(self, need: Need) -> None:
         command, sender = self.inbound.command, self.inbound.sender
@@ -87,15 +91,29 @@ class Arrival:
         if isinstance(command, Buy | Price):
             since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
             need.since = since if need.since is None else min(need.since, since)
+            need_day(need, self.shop, sender, self.inbound.received_at)
         elif isinstance(command, LastToken):
             need.last_tokens = True
-            need.copies_of.append(sender)
-            since = self._id_before(_COPIES_WINDOW_S)
-            need.copies_since = since if need.copies_since is None else min(since, need.copies_since)
+            self._need_copies(need)
         elif isinstance(command, Statement):
             need.saved_meters_of.append(sender)
         if isinstance(command, Price):
             need.owners = True
+        if isinstance(command, RedeemVoucher):
+            if command.drn is not None:
+                need.meters.append(command.drn)
+                since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
+                need.since = since if need.since is None else min(need.since, since)
+            self._need_copies(need)
+            need_day(need, self.shop, sender, self.inbound.received_at)
+            digest = vouchering.digest_of(self.shop, command.pin)
+            digests = [digest] if digest is not None else []
+            vouchering.need_digests(need, self.shop, sender, self.inbound.received_at, digests)
+
+    def _need_copies(self, need: Need) -> None:
+        need.copies_of.append(self.inbound.sender)
+        since = self._id_before(_COPIES_WINDOW_S)
+        need.copies_since = since if need.copies_since is None else min(since, need.copies_since)
 
     @property
     def _may_use_held(self) -> bool:
@@ -115,7 +133,7 @@ class Arrival:
         phone = unit.phones.get(inbound.sender)
         default = self.shop.settings.utility.default_language
         language = (phone.language or phone.customer_language or default) if phone else default
-        known = unit.requests.get(self.idem_key)
+        known, start = unit.requests.get(self.idem_key), unit.mark()
         if known is not None:
             if known.fingerprint == TOMBSTONE:  # its reversal came first: it never vends
                 done.reason = Reason.REVERSED_FIRST
@@ -152,12 +170,17 @@ class Arrival:
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
             elif self._may_use_held and (item := prepaid.usable(self.shop, unit, inbound.sender, now)) is not None:
                 self._use_held(unit, done, now, request_id, language, phone, item)
+            elif isinstance(inbound.command, RedeemVoucher):
+                done = self._redeem(unit, now, request_id, language, phone, inbound.command)
             else:
                 language, message = self._answer(unit, now, language, phone)
                 self._reply(unit, done, now, request_id, language, message)
             return done
         except Refusal as refusal:
             refused = refusal
+        except Stale:
+            unit.rollback(start)
+            return Done(wants_proof=True)
         except Exception:  # a bug of ours, or data that cannot be: nothing was done, and the sender is told just that
             log.exception("a request met a bug", extra={"request": str(request_id)})
             unit.rollback(stored)
@@ -188,11 +211,13 @@ class Arrival:
     def _buy(
         self, unit: Unit, done: Done, now: datetime, request_id: UUID, language: str, phone: Phone | None, buy: Buy
     ) -> None:
+        if buy.pin is not None:  # a try, whether or not the purchase takes a PIN
+            spend_try(self.shop.settings.pins, unit, phone, self.proof, now)
         meter = meter_of(unit, phone, buy.drn, buy.saved)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         if isinstance(buy, CounterSale):
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
-        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
+        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth, has_pin=buy.pin is not None))
 
     def _use_held(
         self,
@@ -232,11 +257,79 @@ class Arrival:
         if isinstance(command, OptIn):
             set_phone(unit, self.inbound.sender, notices_stopped_at=None)
             return language, Message("opted_in", self.shop.signed())
-        if isinstance(command, RedeemVoucher):
-            raise Refusal(Reason.VOUCHERS_NOT_TAKEN)
+        if isinstance(command, ChangePin):
+            require_good(command.new, self.inbound.sender)
+            set_new(unit, spend_try(self.shop.settings.pins, unit, phone, self.proof, now), self.proof)
+            return language, Message("pin_set", {})
         assert isinstance(command, Unreadable)
         values = {"drn": command.drn} if command.drn is not None else {}
         raise Refusal(command.reason, **values)
+
+    def _redeem(
+        self, unit: Unit, now: datetime, request_id: UUID, language: str, phone: Phone | None, asked: RedeemVoucher
+    ) -> Done:
+        """A voucher: into the wallet, and where a meter was named out of it again, or nothing at all."""
+        shop, inbound = self.shop, self.inbound
+        by = vouchering.how(shop, inbound.sender, inbound.received_at)
+        voucher = vouchering.find(shop, unit, by, phone, asked.pin)
+        done = Done(is_told_here=self.is_told_here)
+        if voucher.request_id is not None:
+            self._reply(unit, done, now, request_id, language, self._redeemed_before(unit, now, voucher))
+            return done
+        if asked.amount_minor > voucher.value_minor:
+            raise Refusal(Reason.VOUCHER_TOO_SMALL, value_minor=voucher.value_minor, amount_minor=asked.amount_minor)
+        start = unit.mark()
+        phone = vouchering.take(shop, unit, by, phone, voucher, request_id, language)
+        values = {**vouchering.wallet_values(shop, unit, inbound.sender), "amount_minor": voucher.value_minor}
+        kept = Message("topped_up", values)
+        if asked.drn is None:
+            self._reply(unit, done, now, request_id, language, kept)
+            return done
+        try:
+            done = self._bought_with(unit, now, request_id, language, asked, asked.amount_minor or voucher.value_minor)
+        except Refusal:
+            unit.rollback(start)  # nothing is sold: the voucher stays as it was
+            raise
+        if done.state not in SOLD:
+            # It waits for a module, or its meter needs keys first: meanwhile the money is in the wallet.
+            self._reply(unit, done, now, request_id, language, kept)
+        return done
+
+    def _bought_with(
+        self, unit: Unit, now: datetime, request_id: UUID, language: str, asked: RedeemVoucher, amount_minor: int
+    ) -> Done:
+        """A purchase from the wallet that a voucher was put into. Raises the Refusal that it meets.
+
+        Of a whole voucher so much is bought as may be bought at once; the rest stays in the wallet.
+        """
+        assert asked.drn is not None
+        meter = meter_of(unit, None, asked.drn)
+        while True:
+            done, before = Done(is_told_here=self.is_told_here), unit.mark()
+            buy = Buy(asked.drn, amount_minor)
+            row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
+            life = Life(row, meter, nth=asked.nth, has_pin=True)  # the voucher's number is as good as a PIN
+            Vending(self.shop, unit, done, now).walk(life)
+            refusal = life.refusal
+            if done.state is not State.REFUSED or refusal is None or refusal.reason is Reason.KEY_CHANGE_FIRST:
+                return done
+            unit.rollback(before)
+            most = int(refusal.values.get("max_minor", 0))
+            if refusal.reason is not Reason.AMOUNT_MAX or asked.amount_minor or not 0 < most < amount_minor:
+                raise refusal
+            amount_minor = most
+
+    def _redeemed_before(self, unit: Unit, now: datetime, voucher: VoucherRow) -> Message:
+        """What a phone is told that sends again the number of a voucher it has used."""
+        row = unit.purchases.get(voucher.request_id) if voucher.request_id is not None else None
+        values = self.shop.money(amount_minor=voucher.value_minor)
+        if row is not None and State(row.state) in SOLD:
+            meter = next(meter for meter in unit.meters.values() if meter.id == row.meter_id)
+            return self._copy_of(unit, now, row, meter)
+        if row is not None and State(row.state) in WAITING:
+            (meter,) = (meter for meter in unit.meters.values() if meter.id == row.meter_id)
+            return Message("in_progress", {**values, "amount_minor": row.amount_minor, "drn": meter.drn})
+        return Message("topped_up", {**vouchering.wallet_values(self.shop, unit, self.inbound.sender), **values})
 
     def _last_token(self, unit: Unit, now: datetime, phone: Phone | None, command: LastToken) -> Message:
         """The stored token again, for the phone that bought it or whose customer has the meter."""
@@ -250,6 +343,9 @@ class Arrival:
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
         if not owns and last.sender != self.inbound.sender:
             raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        return self._copy_of(unit, now, last, meter)
+
+    def _copy_of(self, unit: Unit, now: datetime, last: PurchaseRow, meter: Meter) -> Message:
         self._count_copy(unit, now, last.id)
         made = unit.tokens.get(last.id, ())
         # From here on the token counts as seen, whatever becomes of this reply.
@@ -286,6 +382,12 @@ class Arrival:
         return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
 
 
+def need_day(need: Need, shop: Shop, sender: str, at: datetime) -> None:
+    """Ask for what the limits per day of a purchase by this phone are held to."""
+    need.phone_days.append((sender, shop.day(at)))
+    need.day_of, need.wallets_have_days = shop.day, bool(shop.settings.wallet.per_day_max_minor)
+
+
 def statement_of(shop: Shop, unit: Unit, phone: Phone | None, msisdn: str) -> dict[str, Any]:
     """The values of a statement: balance of wallet, float or the phone's prepaid money, and debts.
 
@@ -311,7 +413,7 @@ def set_phone(unit: Unit, msisdn: str, **changes: Any) -> None:
     if phone is None:
         phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
         phone = replace(phone, **changes)
-        unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at))
+        unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at, *_NO_PIN))
     else:
         phone = replace(phone, **changes)
         if "language" in changes:
@@ -390,6 +492,7 @@ class Continue:
 
     def need(self, need: Need) -> None:
         need.purchases.append(self.purchase_id)
+        need.day_of, need.wallets_have_days = self.shop.day, bool(self.shop.settings.wallet.per_day_max_minor)
         # One that waited for its service point is priced only now; what was bought meanwhile may be the same wish.
         purchase = self.shop.settings.purchase
         back = timedelta(seconds=purchase.just_bought_window_s + purchase.reservation_timeout_s)

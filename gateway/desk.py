@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from gateway.deeds import Arrival, Continue
 from gateway.delivery import Owed
 from gateway.metrics import Metrics
 from gateway.pace import Pace
+from gateway.pinproof import Prover
 from gateway.purchase import WAITING, Event, State
 from gateway.reversal import Answer, Reversal, Reverse, Reversed
 from gateway.vend import Ask, Done, Shop
@@ -36,6 +38,7 @@ from sts.modules.contract import KeyChangeRequest, ModuleRefused, ModuleSilent
 log = logging.getLogger(__name__)
 
 _PAGE = 500
+_PROOFS_MAX = 5
 
 
 class Outgoing(Protocol):
@@ -63,6 +66,7 @@ class VendingDesk:
         self._metrics = metrics
         customers = shop.settings.customers
         self._pace = Pace(customers.requests_per_sender_max, customers.sender_window_s)
+        self.prover = Prover(shop.settings.pins, store, shop.world)
         self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
         self._ends: dict[UUID, asyncio.Future[None]] = {}  # purchases whose end somebody here waits for
         self.collector: Callable[[PaymentRow], None] | None = (
@@ -75,7 +79,7 @@ class VendingDesk:
         metrics, channel = self._metrics, inbound.channel
         try:
             is_too_often = self._pace.is_too_often(inbound.sender, inbound.received_at)
-            done = await self._store.submit(Arrival(self._shop, inbound, is_too_often))
+            done = await self._decided(Arrival(self._shop, inbound, is_too_often))
         except Exception as error:  # whatever it was, nothing was stored: the peer must not be told otherwise
             log.exception("a request could not be stored", extra={"channel": channel, "peer": inbound.peer})
             metrics.not_stored(channel)
@@ -87,6 +91,18 @@ class VendingDesk:
             metrics.outcome(channel, done.reason)
         metrics.answered((self._shop.world.now() - inbound.received_at).total_seconds())
         self._after(done)
+
+    async def _decided(self, arrival: Arrival) -> Done:
+        """What came of a request, once it is stored. A PIN that it holds is looked at before, outside of the batch."""
+        inbound, key = arrival.inbound, arrival.idem_key
+        # Who asks too often is most likely refused: no work is done before that is known.
+        proof = None if arrival.is_too_often else await self.prover.of_request(inbound, key)
+        for _ in range(_PROOFS_MAX):
+            done = await self._store.submit(replace(arrival, proof=proof))
+            if not done.wants_proof:
+                return done
+            proof = await self.prover.of_request(inbound, key)
+        raise RuntimeError("a PIN was changed again and again while it was looked at")
 
     async def reverse(self, asked: Reversal) -> Reversed:
         """What a reversal is answered, once that is stored; raise NotStored if it could not be."""
@@ -159,6 +175,7 @@ class VendingDesk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.prover.close()
 
     def _after(self, done: Done) -> None:
         """Set going what a deed's commit has made true."""

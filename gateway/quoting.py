@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway import pins
 from gateway.purchase import Event
 from gateway.vend import PAYMENT, Done, Life, Shop, Vending, sold_message
 from ledger.reasons import Reason, Refusal
@@ -43,6 +44,7 @@ def quoted(
         "owner": owner,
         "area": area,
         "by": by if event is Event.QUOTED else "prompt",
+        "needs_pin": event is Event.QUOTED and pins.is_needed(shop.settings.pins, unit, row),
     }
 
 

@@ -94,6 +94,7 @@ class Reverse:
     def need(self, need: Need) -> None:
         need.originals.append(self.asked.original)
         need.reversals.append(self.asked.key)
+        need.day_of, need.wallets_have_days = self.shop.day, bool(self.shop.settings.wallet.per_day_max_minor)
 
     def decide(self, unit: Unit) -> Reversed | None:
         asked = self.asked
@@ -151,7 +152,7 @@ class Reverse:
             if brings_token(reply) and (reply.id in self.unsent or _waits_at_a_counter(reply)):
                 unit.update(WITHDRAW_UNSEEN, (reply.id, reply.owner, "reversal", vending.now))
         vending.walk(life, Event.UNSEEN_REVERSED)
-        selling.count(unit, row.id, row.channel, -1)  # the drawer gives the money back
+        selling.count(unit, row, -1)  # the drawer gives the money back
         return Reversed(Answer.REVERSED, None, row.id, done=done)
 
     def _why_not(self, unit: Unit, life: Life) -> Reason | None:

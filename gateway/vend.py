@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
-from gateway import again, keyuse, tokens
+from gateway import again, keyuse, pins, tokens
 from gateway.keyuse import Asked
 from gateway.payer import Payer, is_paid_already, new_payment, who_pays
 from gateway.purchase import Effect, Event, State, Step, step
@@ -76,6 +76,10 @@ class Shop:
         utility = self.settings.utility
         return {"utility": utility.sms_name or utility.name}
 
+    def day(self, instant: datetime) -> str:
+        """The local day, "2026-06-05"."""
+        return f"{self.local(instant):%Y-%m-%d}"
+
     def money(self, **values: Any) -> dict[str, Any]:
         """Values of a message with the currency that its amounts are in."""
         utility = self.settings.utility
@@ -111,6 +115,7 @@ class Done:
     reason: Reason | None = None
     replayed: bool = False
     purchase_id: UUID | None = None
+    wants_proof: bool = False  # nothing was done: a PIN must be looked at first (gateway/pins.py)
     # A channel that answers in the same exchange tells a refusal itself: it is left here instead of in the outbox.
     is_told_here: bool = False
     refusal: Message | None = None
@@ -127,6 +132,7 @@ class Life:
     row: PurchaseRow
     meter: Meter
     nth: int = 1
+    has_pin: bool = False  # the right PIN came with it
     split: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     tokens: list[TokenRow] = field(default_factory=list)
@@ -149,6 +155,7 @@ class Life:
             replace(row),
             meter,
             nth=kept.pop("nth", 1),
+            has_pin=kept.pop("has_pin", False),
             after=kept.pop("after", {}),
             split=kept,
             tokens=made,
@@ -189,7 +196,7 @@ class Vending:
 
     def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
-            return self._quote(life)
+            return self._quote_open(life)
         if effect is Effect.COLLECT:
             self._collect(life)
         elif effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
@@ -208,6 +215,15 @@ class Vending:
         return None
 
     # --- the effects ---
+
+    def _quote_open(self, life: Life) -> Event | None:
+        """The quote; and where it takes a PIN from our own books, none without the right one."""
+        event = self._quote(life)
+        is_open = life.has_pin or life.is_paid or not pins.is_needed(self.shop.settings.pins, self.unit, life.row)
+        if event is Event.QUOTED and not is_open:
+            life.refusal = Refusal(Reason.PIN_NEEDED, drn=life.meter.drn, amount_minor=life.row.amount_minor)
+            return Event.DECLINED
+        return event
 
     def _quote(self, life: Life) -> Event | None:
         unit, row, meter = self.unit, life.row, life.meter
@@ -280,6 +296,8 @@ class Vending:
             raise Refusal(Reason.PAY_FIRST, **values, how=payer.how)
         if payer.account is not None and not is_paid_already(row):
             self._require_money(payer.account, payer.station, row.amount_minor)
+            if not life.is_paid:
+                selling.require_spender(self.unit, row, payer.account, payer.station, self.shop.settings.wallet)
 
     def _require_money(self, account: UUID, station: Phone | None, amount_minor: int) -> None:
         try:
@@ -338,7 +356,7 @@ class Vending:
 
     def _hold(self, row: PurchaseRow, payer_id: UUID) -> None:
         books.reserve(self.unit, row.id, payer_id, row.amount_minor, row.expires_at)
-        selling.count(self.unit, row.id, row.channel)
+        selling.count(self.unit, row)
 
     def _is_at_once(self, life: Life) -> bool:
         return self.shop.module.answers_at_once or not life.tokens
@@ -391,7 +409,7 @@ class Vending:
         unit, row, split = self.unit, life.row, life.split
         assert row.payer_id is not None and row.tariff_code is not None
         if not books.release(unit, row.id, "POSTED"):
-            selling.count(unit, row.id, row.channel)
+            selling.count(unit, row)
         if life.tokens_are_stored:
             for token in life.tokens:
                 unit.update(FILL_TOKEN, (row.id, token.seq, token.digits, token.module))
@@ -433,7 +451,7 @@ class Vending:
     def _give_back(self, life: Life) -> Event:
         """Void what was held. Nothing was held if the module answered at once; then there is nothing to give."""
         if books.release(self.unit, life.row.id, "VOIDED"):
-            selling.count(self.unit, life.row.id, life.row.channel, -1)
+            selling.count(self.unit, life.row, -1)
         point = self.unit.points.get(life.row.service_point_id)
         if point is not None and point.vending == life.row.id:
             self.unit.put("points", point.id, replace(point, vending=None))
@@ -487,7 +505,7 @@ class Vending:
         unit, row = self.unit, life.row
         kept: dict[str, Any] = life.split
         if row.state in (State.RECEIVED, State.AWAITING, State.UNPAID):
-            kept = {"nth": life.nth}
+            kept = {"nth": life.nth, "has_pin": life.has_pin}
             if PAYMENT in life.split:
                 kept[PAYMENT] = life.split[PAYMENT]
         elif row.state in _UNPOSTED and life.split:

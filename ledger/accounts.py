@@ -55,6 +55,7 @@ CHART: Final[dict[str, Kind]] = {
     "expense":    Kind(Side.DEBIT,  False, "cost of commissions, and of debts written off"),
     "charged":    Kind(Side.CREDIT, False, "the other side of debts: fees, fines, old bills, units in advance"),
     "overshort":  Kind(Side.DEBIT,  False, "cash that shifts counted too little of, or too much"),
+    "voucher":    Kind(Side.CREDIT, False, "what vouchers are worth that were sold and not used"),
     "opening":    Kind(Side.CREDIT, False, "the other side of balances brought in at the start"),
 }
 # fmt: on

@@ -15,6 +15,7 @@ from ledger import sms_tables as _sms_tables
 from ledger import stations_tables as _stations
 from ledger import tables as _tables
 from ledger import ussd_tables as _ussd_tables
+from ledger import voucher_tables as _voucher_tables
 from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
@@ -30,4 +31,5 @@ MODULES = (
     _bank_tables,
     _bankday_tables,
     _payment_tables,
+    _voucher_tables,
 )

@@ -11,6 +11,7 @@ made again.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from ledger import (
     sms_tables,
     tables,
     ussd_tables,
+    voucher_unit,
 )
 from ledger.sql import Insert, Read, Row, Update
 from ledger.stations_tables import commission_scheme
@@ -114,7 +116,8 @@ READ_REQUESTS = Read(
 READ_PHONES = Read(
     {"f": tables.phone, "c": tables.customer, "n": tables.station, "k": commission_scheme},
     "f.msisdn f.language f.notices_stopped_at f.customer_id c.language c.wallet_id"
-    " f.station_id n.code n.account_id n.commission_percent n.supply_groups n.state n.channels k.rules",
+    " f.station_id n.code n.account_id n.commission_percent n.supply_groups n.state n.channels k.rules"
+    " f.pin f.pin_tries f.pin_locked_at f.per_sale_minor f.per_day_minor n.pin_rule",
     "FROM phone f LEFT JOIN customer c ON c.id = f.customer_id LEFT JOIN station n ON n.id = f.station_id "
     "LEFT JOIN commission_scheme k ON k.code = n.commission_scheme WHERE f.msisdn {in0:text}",
 )
@@ -202,8 +205,9 @@ READ_ANSWERS = Read(
 INSERTS = {
     table: Insert(table)
     for table in (
-        tables.account,
+        tables.account,  # of a wallet that is made for a phone, with its customer
         tables.limited_balance,
+        tables.customer,
         tables.request,
         tables.purchase,
         tables.token,
@@ -334,6 +338,14 @@ WITHDRAW_UNSEEN = Update(
 )
 BLOCK_METER = Update(tables.meter, "id", "status", "status = {status}", "meter.status = 'INSTALLED'")
 SET_LANGUAGE = Update(tables.phone, "msisdn", "language", "language = {language}")
+# Tries are counted one by one, also where two nodes hear of wrong ones at once: the second looks again.
+UPDATE_PIN = Update(
+    tables.phone,
+    "msisdn",
+    "pin pin_tries pin_locked_at d_pin d_pin_tries",
+    "pin = {pin}, pin_tries = {pin_tries}, pin_locked_at = {pin_locked_at}",
+    "phone.pin_tries = {d_pin_tries} AND COALESCE(phone.pin, '') = {d_pin}",
+)
 SET_NOTICES = Update(tables.phone, "msisdn", "notices_stopped_at", "notices_stopped_at = {notices_stopped_at}")
 
 
@@ -342,6 +354,15 @@ _session_values = attrgetter(*SessionRow.__slots__)
 
 def _unique(keys: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(keys))
+
+
+def _pin_state(phone: Phone) -> Row:
+    return phone.pin, phone.pin_tries, phone.pin_locked_at
+
+
+def _phone_read(unit: Unit, phone: Phone) -> Phone:
+    """The phone as it was read; one that is new had no PIN."""
+    return unit.phones_read.get(phone.msisdn) or replace(phone, pin=None, pin_tries=0, pin_locked_at=None)
 
 
 def _supply_groups(meter: Meter) -> list[str]:
@@ -362,6 +383,8 @@ def read_key_limits(unit: Unit) -> Generator[Question, list[Row], None]:
 def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     """Ask for everything in `need`, and return the unit that holds it."""
     unit = Unit()
+    unit.day_of, unit.wallets_have_days = need.day_of, need.wallets_have_days
+    yield from voucher_unit.fill(unit, need)
     if need.sessions_of:
         rows = yield READ_SESSIONS, [_unique(need.sessions_of)]
         unit.sessions = {row[0]: SessionRow(*row) for row in rows}
@@ -419,8 +442,10 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
     msisdns = _unique([*need.phones, *(purchase.sender for purchase in unit.purchases.values())])
     if msisdns:
         unit.phones = {row[0]: Phone(*row) for row in (yield READ_PHONES, [msisdns])}
+        unit.phones_read = dict(unit.phones)
     yield from counter.fill(unit, need)
     yield from bank_batch.fill(unit, need)
+    yield from counter.fill_days(unit, need)
     if need.last_sales_of:
         for msisdn, *purchase in (yield READ_LAST_SALES, [_unique(need.last_sales_of)]):
             unit.last_sales.setdefault(msisdn, []).append(PurchaseRow(*purchase))
@@ -516,6 +541,15 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     for update, rows in unit.updates.items():
         if rows:
             yield update, rows
+    if pins := [phone for phone in unit.changed("phones") if _pin_state(phone) != _pin_state(_phone_read(unit, phone))]:
+        yield (
+            UPDATE_PIN,
+            [
+                (phone.msisdn, *_pin_state(phone), read.pin or "", read.pin_tries)
+                for phone in sorted(pins, key=lambda one: one.msisdn)
+                for read in (_phone_read(unit, phone),)
+            ],
+        )
     sessions = sorted(unit.changed("sessions"), key=lambda s: s.key)
     if began := [s for s in sessions if s.key not in unit.sessions_read]:
         yield INSERTS[ussd_tables.ussd_session], [_session_values(s) for s in began]
@@ -528,6 +562,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     ]:
         yield COUNT_KEY, sorted(counted)
     yield from counter.writes(unit)
+    yield from voucher_unit.writes(unit)
     moved = [
         (account, balance.posted_minor - read.posted_minor, balance.pending_minor - read.pending_minor)
         for account, read in unit.balances_read.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from ledger import stations_tables, tables
 from ledger.sql import Insert, Read, Row, Update
@@ -95,6 +96,41 @@ def fill(unit: Unit, need: Need) -> Generator[tuple[Read, Sequence[Sequence[Any]
     for row in (yield READ_SHIFTS, [logins]):
         unit.shifts[row[1]] = Shift(*row)
     for row in (yield READ_SELLER_DAYS, [logins, list(dict.fromkeys(day for _, day in wanted))]):
+        unit.seller_days[row[0], row[1]] = SellerDay(*row)
+    unit.seller_days_read = frozenset(unit.seller_days)
+
+
+def spender(phone: Phone) -> str | None:
+    """Under which name a station's phone stands among the days of sellers, if it has a limit per day.
+
+    Never an operator's login, which holds no plus.
+    """
+    return f"+{phone.msisdn}" if phone.station_id is not None and phone.per_day_minor is not None else None
+
+
+def wallet_spender(wallet_id: UUID) -> str:
+    """The same for a wallet, whose limit per day stands in the settings."""
+    return f"+{wallet_id}"
+
+
+def fill_days(unit: Unit, need: Need) -> Generator[tuple[Read, Sequence[Sequence[Any]]], list[Row], None]:
+    """Read what phones and wallets that have a limit per day have spent; nothing where there are none."""
+    asked = list(need.phone_days)
+    if need.day_of is not None:
+        asked.extend((one.sender, need.day_of(one.accepted_at)) for one in unit.purchases.values())
+    wanted: dict[tuple[str, str], None] = {}
+    for msisdn, day in asked:
+        phone = unit.phones.get(msisdn)
+        if phone is None:
+            continue
+        if (name := spender(phone)) is not None:
+            wanted[name, day] = None
+        if need.wallets_have_days and phone.wallet_id is not None:
+            wanted[wallet_spender(phone.wallet_id), day] = None
+    if not wanted:
+        return
+    names, days = (list(dict.fromkeys(part)) for part in zip(*wanted, strict=True))
+    for row in (yield READ_SELLER_DAYS, [names, days]):
         unit.seller_days[row[0], row[1]] = SellerDay(*row)
     unit.seller_days_read = frozenset(unit.seller_days)
 

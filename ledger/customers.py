@@ -15,15 +15,18 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import books, changes, entries, records, tables
+from ledger.accounts import id_of
 from ledger.changes import Act, ChangeRefused, Fault, Site
 from ledger.money import plain
-from ledger.operators import Role
+from ledger.operators import OperatorFault, OperatorRefused, Role, require_other, require_role
 from ledger.records import insert_new
 
 ACTIVE: Final = "ACTIVE"
 CLOSED: Final = "CLOSED"
 MAY_CHANGE: Final = (Role.SUPPORT, Role.SUPERVISOR)
 MAY_CLOSE: Final = (Role.SUPERVISOR,)
+MAY_PAY_OUT: Final = (Role.SUPERVISOR, Role.FINANCE)
+PAID_OUT_BY: Final = {"cash": "cash:office", "bank": "clearing:bank"}
 
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
@@ -130,6 +133,39 @@ def pay_out_carry(connection: sa.Connection, act: Act, account_no: str) -> int:
         raise ChangeRefused(Fault.SAME, f"the service points of account {account_no} keep nothing")
     changes.note(connection, act, "customers.carry_paid_out", _subject(account_no), None, {"amount_minor": total})
     return total
+
+
+def pay_out(connection: sa.Connection, act: Act, account_no: str, to: str) -> int:
+    """Pay all that is in the wallet out to the customer, in cash or through the bank: two people.
+
+    How much, in minor units. Refuses ROLE_MISSING, REASON, SECOND, SAME_PERSON, UNKNOWN, CLOSED, SAME, NOT_SETTLED.
+    """
+    act.require(*MAY_PAY_OUT)
+    if act.beside is None:
+        raise OperatorRefused(OperatorFault.SECOND, "a wallet paid out: a second person is needed")
+    require_role(act.beside, *MAY_PAY_OUT)
+    require_other(act.by.login, act.beside.login, "a wallet paid out")
+    customer = open_one(connection, account_no)
+    b = tables.limited_balance.c
+    balance = connection.execute(
+        sa.select(b.posted_minor, b.pending_minor).where(b.account_id == customer.wallet_id).with_for_update()
+    ).one()
+    if balance.pending_minor:
+        raise ChangeRefused(Fault.NOT_SETTLED, f"money in the wallet of {account_no} is held for a purchase")
+    if not balance.posted_minor:
+        raise ChangeRefused(Fault.SAME, f"there is nothing in the wallet of {account_no}")
+    amount_minor = int(balance.posted_minor)
+    books.record(
+        connection,
+        act.new_id(),
+        "wallet_payout",
+        entries.moved(customer.wallet_id, id_of(PAID_OUT_BY[to]), amount_minor),
+        business_date=act.today,
+        recorded_at=act.origin.at,
+    )
+    after = {"amount_minor": amount_minor, "to": to, "beside": act.beside.login}
+    changes.note(connection, act, "customers.wallet_paid_out", _subject(account_no), None, after)
+    return amount_minor
 
 
 def carry_to_wallet(connection: sa.Connection, act: Act, site: Site, customer: Customer) -> int:

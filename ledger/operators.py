@@ -134,7 +134,7 @@ class Attempt:
 
     def fits(self, password: str) -> bool:
         """Whether the password is right; takes as long for an operator who does not exist."""
-        return _fits(password, self.stored) and self.is_known
+        return password_fits(password, self.stored) and self.is_known
 
     def __repr__(self) -> str:
         return f"<Attempt of {self.login}>"
@@ -170,7 +170,8 @@ def _scrypt(password: str, salt: bytes, cost: Cost) -> bytes:
     return hashlib.scrypt(octets, salt=salt, n=2**cost.log2_n, r=cost.r, p=cost.p, maxmem=memory, dklen=32)
 
 
-def _fits(password: str, stored: str) -> bool:
+def password_fits(password: str, stored: str) -> bool:
+    """Whether this is the password that was stored. Slow by intention: outside of any transaction."""
     match = re.fullmatch(r"scrypt ln=(\d+),r=(\d+),p=(\d+) ([0-9a-f]{32}) ([0-9a-f]{64})", stored)
     if match is None or len(password) > PASSWORD_MAX:
         return False

@@ -29,6 +29,7 @@ SYSTEM_ACCOUNTS = (
     "loss:wrong_meter",
     "given:energy",
     "opening:balances",
+    "voucher:issued",
 )
 
 

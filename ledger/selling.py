@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from ledger import commissions
+from config.settings import WalletSettings
+from ledger import commissions, counter
 from ledger.counter import CHANNEL, COUNTER_PAYMENT, COUNTER_SALE
 from ledger.reasons import Reason, Refusal
-from ledger.unit import CounterSale, Meter, Phone, SellerDay, Unit
+from ledger.unit import CounterSale, Meter, Phone, PurchaseRow, SellerDay, Unit
+
+_BY_PHONE: Final = ("sms", "ussd")  # what is spent from a wallet by other ways has passed other eyes
 
 
 def require_station(station: Phone, channel: str, meter: Meter) -> None:
@@ -121,11 +124,61 @@ def is_undoable(unit: Unit, purchase_id: UUID, channel: str) -> bool:
     return sale.shift_id is None or (shift is not None and shift.id == sale.shift_id)
 
 
-def count(unit: Unit, purchase_id: UUID, channel: str, sign: int = 1) -> None:
-    """Count a counter sale for its shift and day when its money is held or taken, or with `sign` -1 take it back."""
-    if channel != CHANNEL:
+def require_spender(
+    unit: Unit, row: PurchaseRow, account: UUID, station: Phone | None, wallets: WalletSettings
+) -> None:
+    """Refuse SELLER_LIMIT for a sale beyond a limit of the station's phone, WALLET_LIMIT beyond one of wallets."""
+    if station is not None:
+        name = counter.spender(station)
+        per_sale_minor, per_day_minor, reason = station.per_sale_minor, station.per_day_minor, Reason.SELLER_LIMIT
+    elif row.channel in _BY_PHONE:
+        name = counter.wallet_spender(account)
+        per_sale_minor, reason = wallets.per_payment_max_minor or None, Reason.WALLET_LIMIT
+        per_day_minor = wallets.per_day_max_minor or None
+    else:
         return
-    sale = unit.counter_sales[purchase_id]
+    if per_sale_minor is not None and row.amount_minor > per_sale_minor:
+        raise Refusal(reason, available_minor=per_sale_minor)
+    if per_day_minor is None or name is None or unit.day_of is None:
+        return
+    day = unit.seller_days.get((name, unit.day_of(row.accepted_at)))
+    spent_minor = day.sold_minor if day is not None else 0
+    if spent_minor + row.amount_minor > per_day_minor:
+        raise Refusal(reason, available_minor=max(0, per_day_minor - spent_minor))
+
+
+def _count_day(unit: Unit, row: PurchaseRow, sign: int) -> None:
+    """Count a purchase for the day of a phone or wallet that has a limit per day, or take it back."""
+    phone, name = unit.phones.get(row.sender), None
+    if row.station_id is not None:
+        name = counter.spender(phone) if phone is not None else None
+    elif unit.wallets_have_days and row.payer_id is not None and row.channel in _BY_PHONE:
+        name = counter.wallet_spender(row.payer_id)
+    if name is None or unit.day_of is None:
+        return
+    key = (name, unit.day_of(row.accepted_at))
+    day = unit.seller_days.get(key)
+    if day is None and sign < 0:
+        return  # its limit came after it
+    day = day or SellerDay(*key, 0, 0)
+    unit.put(
+        "seller_days",
+        key,
+        replace(
+            day,
+            sold_count=max(0, day.sold_count + sign),
+            sold_minor=max(0, day.sold_minor + sign * row.amount_minor),
+        ),
+    )
+
+
+def count(unit: Unit, row: PurchaseRow, sign: int = 1) -> None:
+    """Count a sale when its money is held or taken, or with `sign` -1 take it back: a counter sale for its shift and
+    day, one by phone for the day of a phone or wallet that has a limit."""
+    if row.channel != CHANNEL:
+        _count_day(unit, row, sign)
+        return
+    sale = unit.counter_sales[row.id]
     amount_minor = sign * (sale.cash_minor + sale.card_minor + sale.cheque_minor)
     day = unit.seller_days.get((sale.login, sale.day)) or SellerDay(sale.login, sale.day, 0, 0)
     unit.put(

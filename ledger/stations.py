@@ -78,6 +78,7 @@ class Station:
     language: str | None = None
     shift_required: bool = False
     blind_count: bool = False
+    pin_rule: str = ""  # as of ledger/pins.py
 
     @property
     def account_code(self) -> str:

@@ -39,6 +39,7 @@ station = table(
     text_("language", nullable=True),  # of its receipts; empty: the utility's
     sa.Column("shift_required", sa.Boolean(), nullable=False, server_default=sa.false()),
     sa.Column("blind_count", sa.Boolean(), nullable=False, server_default=sa.false()),
+    text_("pin_rule", server_default=""),  # off, always, above <minor units>; empty: as the settings say
 )
 
 phone = table(
@@ -48,6 +49,11 @@ phone = table(
     id_("station_id", sa.ForeignKey("station.id"), nullable=True),
     text_("language", nullable=True),
     at_("notices_stopped_at", nullable=True),
+    text_("pin", nullable=True),  # a slow hash, see ledger/pins.py
+    int_("pin_tries", server_default="0"),  # wrong PINs since the last right one
+    at_("pin_locked_at", nullable=True),
+    int_("per_sale_minor", nullable=True),  # the most this phone may sell from a station's money; empty: no limit
+    int_("per_day_minor", nullable=True),
     sa.Index("ix_phone_customer_id", "customer_id"),
 )
 

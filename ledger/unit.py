@@ -55,6 +55,11 @@ class Need:
     receipts: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and receipt
     suspense: list[UUID] = field(default_factory=list)  # items in suspense
     suspense_of: list[str] = field(default_factory=list)  # MSISDNs whose open items in suspense are wanted
+    phone_days: list[tuple[str, str]] = field(default_factory=list)  # MSISDN, local day: what its limits are held to
+    day_of: Callable[[datetime], str] | None = None  # the local day of a purchase that is read
+    wallets_have_days: bool = False  # what is spent from a wallet in a day has a limit
+    vouchers: list[str] = field(default_factory=list)  # look-up digests, each with the purchase that it paid
+    voucher_tries: list[tuple[str, str]] = field(default_factory=list)  # MSISDN, local day
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,12 @@ class Phone:
     station_state: str | None = None
     station_channels: str | None = None
     commission_rules: str | None = None
+    pin: str | None = field(default=None, repr=False)
+    pin_tries: int = 0
+    pin_locked_at: datetime | None = None
+    per_sale_minor: int | None = None
+    per_day_minor: int | None = None
+    pin_rule: str | None = None  # of its station
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +411,30 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VoucherRow:
+    """A voucher as stored, by its look-up digest."""
+
+    digest: str
+    id: UUID
+    value_minor: int
+    expires_on: date
+    state: str
+    used_by: str | None
+    used_at: datetime | None
+    request_id: UUID | None
+    txn_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherTries:
+    """How many numbers that are no voucher's a phone has sent on one local day."""
+
+    msisdn: str
+    day: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReversalRow:
     """What a reversal was answered."""
 
@@ -428,10 +463,13 @@ class Unit:
     """The state of one batch. Read it through its dictionaries; change it through its methods only."""
 
     def __init__(self) -> None:
+        self.day_of: Callable[[datetime], str] | None = None  # as in `Need`
+        self.wallets_have_days = False
         self.tariffs: Mapping[str, Tariff] = {}  # all of them, as of this batch
         self.balances_read: dict[UUID, Balance] = {}
         self.requests: dict[str, StoredRequest] = {}
         self.phones: dict[str, Phone] = {}
+        self.phones_read: dict[str, Phone] = {}
         self.meters: dict[str, Meter] = {}  # by meter number
         self.meters_read: dict[str, Meter] = {}
         self.saved_meters: dict[UUID, list[str]] = {}  # customer -> meter numbers of installed meters
@@ -463,6 +501,9 @@ class Unit:
         self.shifts: dict[str, Shift] = {}  # those that are open, by login
         self.seller_days: dict[tuple[str, str], SellerDay] = {}
         self.seller_days_read: frozenset[tuple[str, str]] = frozenset()
+        self.vouchers: dict[str, VoucherRow] = {}  # by digest
+        self.voucher_tries: dict[tuple[str, str], VoucherTries] = {}
+        self.voucher_tries_read: frozenset[tuple[str, str]] = frozenset()
         self.counter_sales: dict[UUID, CounterSale] = {}  # by purchase
         self.bank_requests: dict[UUID, BankRequestRow] = {}
         self.bank_traces: dict[tuple[str, str], UUID] = {}  # bank and trace -> request

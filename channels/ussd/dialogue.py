@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Protocol
 
-from channels.commands import amount_minor
-from channels.ussd.menu import BACK, HOME, MAIN, MORE, SCREENS, Deed, Listing, Screen, Takes
+from channels.commands import PIN_DIGITS, VOUCHER_DIGITS, amount_minor
+from channels.ussd.menu import BACK, HOME, MAIN, MORE, SCREENS, VOUCHERS, Deed, Listing, Option, Screen, Takes
 from channels.ussd.pages import Limits, fits, paged
 from channels.ussd.steps import Page
 from ledger.reasons import Reason, Refusal
@@ -38,6 +38,7 @@ class Place:
     sale: str = ""  # the receipt of the sale that is looked at
     reason: str = ""  # of the screen "refused"
     values: tuple[tuple[str, Any], ...] = ()  # of that reason's text
+    proven: str = ""  # the mark of the PIN that was typed rightly in this session
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class Knowledge(Protocol):
         """What was last bought for this meter by this phone, or None."""
 
     def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        """The values of the text `ussd_confirm`: what the money would buy just now, and who pays."""
+        """The values of the text `ussd_confirm`: what the money would buy just now, who pays, `needs_pin`."""
+
+    def has_pin(self) -> bool:
+        """Whether the phone has a PIN."""
 
     def balance(self) -> Mapping[str, Any]:
         """The values of the text `ussd_balance`."""
@@ -93,6 +97,7 @@ class Words:
     languages: Sequence[tuple[str, str]]  # code and own name
     minor_digits: int
     limits: Limits
+    offers: frozenset[str] = frozenset()  # PINS, VOUCHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,29 @@ class Order:
     drn: str
     amount_minor: int
     nth: int
+    pin: str = field(default="", repr=False)
+    voucher: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TopUp:
+    """Put the value of this voucher into the wallet."""
+
+    voucher: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TryPin:
+    """The customer wants another PIN, and has typed the old one."""
+
+    pin: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewPin:
+    """The PIN from now on."""
+
+    pin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +146,7 @@ class Turn:
     place: Place
     note: str = ""  # key of the line of why, "ussd_w_..."
     values: Mapping[str, Any] | None = None
-    deed: Order | NewLanguage | None = None
+    deed: Order | NewLanguage | TopUp | TryPin | NewPin | None = None
 
 
 def to_json(place: Place) -> dict[str, Any]:
@@ -154,19 +182,22 @@ def walk(place: Place, typed: str, know: Knowledge, words: Words) -> Turn:
         return _chosen(place, screen, listed[number - 1], words)
     number -= len(listed)
     if place.screen == "amount" and number == 1 and (last := _offered_amount(place, know, words)) is not None:
-        return _amount(place, last, know)
-    if 1 <= number <= len(screen.options):
-        option = screen.options[number - 1]
+        return _amount(place, last, know, words)
+    options = _options(screen, words)
+    if 1 <= number <= len(options):
+        option = options[number - 1]
         if isinstance(option.to, str):
             return _to(place, option.to, know)
         if not _is_shown(place, f"{number + len(listed)} {words.text(f'ussd_o_{option.name}', {})}", know, words):
             return Turn(replace(place, page=place.page + 1))  # what it costs is on a page that she has not seen
-        return _deed(place, option.to)
+        return _deed(place, option.to, know)
     if screen.takes is Takes.METER:
         return _meter(place, text, know)
     if screen.takes is Takes.AMOUNT:
         amount = amount_minor(text.replace(" ", ""), words.minor_digits)
-        return Turn(place, "ussd_w_amount") if amount is None else _amount(place, amount, know)
+        return Turn(place, "ussd_w_amount") if amount is None else _amount(place, amount, know, words)
+    if screen.takes is not Takes.NOTHING:
+        return _secret(place, screen.takes, text.replace(" ", "").replace("-", ""))
     return Turn(place, "ussd_w_choice")
 
 
@@ -175,12 +206,36 @@ def run_ahead(place: Place, path: Sequence[str], know: Knowledge, words: Words) 
     turn = Turn(place)
     for typed in path:
         after = walk(turn.place, typed, know, words)
-        if after.deed is not None:
+        if after.deed is not None or after.place.screen in _BEHIND_A_QUOTE:
             return turn
         turn = after
         if turn.note:
             break
     return turn
+
+
+# Screens whose input completes an order: reached from the quote by a key of their own, never ahead of it.
+_BEHIND_A_QUOTE: Final = frozenset({"pin", "voucher"})
+
+
+def _secret(place: Place, takes: Takes, text: str) -> Turn:
+    """A PIN, or the number of a voucher, that was typed; anything else costs no try."""
+    is_voucher = takes is Takes.VOUCHER
+    if not (text.isascii() and text.isdigit() and (len(text) == VOUCHER_DIGITS if is_voucher else is_pin(text))):
+        return Turn(place, "ussd_w_voucher_form" if is_voucher else "ussd_w_pin_form")
+    if takes is Takes.OLD_PIN:
+        return Turn(place, deed=TryPin(text))
+    if takes is Takes.NEW_PIN:
+        return Turn(place, deed=NewPin(text))
+    if place.screen == "top_up":
+        return Turn(place, deed=TopUp(text))
+    order = Order(place.drn, place.amount_minor, place.nth)
+    return Turn(place, deed=replace(order, voucher=text) if is_voucher else replace(order, pin=text))
+
+
+def is_pin(text: str) -> bool:
+    """Whether so many digits may be a PIN."""
+    return len(text) in PIN_DIGITS
 
 
 def settled(place: Place, know: Knowledge) -> Place:
@@ -196,7 +251,7 @@ def settled(place: Place, know: Knowledge) -> Place:
 def refused(place: Place, refusal: Refusal) -> Turn:
     """Where a refusal leads: back to what can be mended with a line of why, else to a screen that tells it."""
     note = _MENDABLE.get(refusal.reason)
-    if note is not None and place.screen in ("type_meter", "amount"):
+    if note is not None and place.screen in _MENDED_AT.get(refusal.reason, ("type_meter", "amount")):
         return Turn(place, note, refusal.values)
     if note is not None and place.screen == "confirm":
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)), note, refusal.values)
@@ -215,6 +270,14 @@ _MENDABLE: Final = {
     Reason.AMOUNT_MIN: "ussd_w_min",
     Reason.AMOUNT_MAX: "ussd_w_max",
     Reason.FUNDS_SHORT: "ussd_w_funds",
+    Reason.PIN_WRONG: "ussd_w_pin",
+    Reason.PIN_WEAK: "ussd_w_pin_weak",
+    Reason.VOUCHER_UNKNOWN: "ussd_w_voucher",
+}
+_MENDED_AT: Final = {
+    Reason.PIN_WRONG: ("pin", "old_pin"),
+    Reason.PIN_WEAK: ("new_pin",),
+    Reason.VOUCHER_UNKNOWN: ("voucher", "top_up"),
 }
 
 
@@ -254,12 +317,24 @@ def _to(place: Place, screen: str, know: Knowledge) -> Turn:
         return Turn(replace(place, screen=screen, page=0, trail=("amount",)))
     if screen == "amount" and place.screen == "confirm":
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)))
+    if screen == "old_pin" and not know.has_pin():
+        screen = "new_pin"
     return Turn(settled(_forward(place, screen), know))
 
 
-def _deed(place: Place, deed: Deed) -> Turn:
+def _deed(place: Place, deed: Deed, know: Knowledge) -> Turn:
     nth = place.nth if deed is Deed.PAY_AGAIN else 1
+    try:
+        needs_pin = know.quote(place.drn, place.amount_minor, nth).get("needs_pin", False)
+    except Refusal:
+        needs_pin = False  # the order is refused likewise
+    if needs_pin:
+        return Turn(replace(_forward(place, "pin"), nth=nth))
     return Turn(place, deed=Order(place.drn, place.amount_minor, nth))
+
+
+def _options(screen: Screen, words: Words) -> Sequence[Option]:
+    return [option for option in screen.options if not option.needs or option.needs in words.offers]
 
 
 def _listed(screen: Screen, know: Knowledge, words: Words) -> Sequence[Any]:
@@ -291,10 +366,12 @@ def _meter(place: Place, text: str, know: Knowledge) -> Turn:
     return Turn(replace(_forward(place, "amount"), drn=drn, amount_minor=0))
 
 
-def _amount(place: Place, amount: int, know: Knowledge) -> Turn:
+def _amount(place: Place, amount: int, know: Knowledge, words: Words) -> Turn:
     try:
         know.quote(place.drn, amount, 1)
     except Refusal as refusal:
+        if refusal.reason in (Reason.PAYER_UNKNOWN, Reason.FUNDS_SHORT) and VOUCHERS in words.offers:
+            return Turn(replace(_forward(place, "no_wallet"), amount_minor=amount, nth=1))
         return refused(replace(place, amount_minor=amount), refusal)
     return Turn(replace(_forward(place, "confirm"), amount_minor=amount, nth=1))
 
@@ -342,7 +419,7 @@ def _pages(place: Place, know: Knowledge, words: Words) -> list[str]:
     if place.screen == "amount" and (last := _offered_amount(place, know, words)) is not None:
         number += 1
         lines.append(f"{number} {words.text('ussd_o_last_amount', {'amount_minor': last})}")
-    for option in screen.options:
+    for option in _options(screen, words):
         number += 1
         lines.append(f"{number} {words.text(f'ussd_o_{option.name}', {})}")
     shown = [line.strip() for line in lines if line.strip()]
@@ -376,13 +453,13 @@ def _head(place: Place, know: Knowledge, words: Words) -> str:
         values = know.quote(place.drn, place.amount_minor, place.nth)
         paid_from = words.text(f"ussd_by_{values['by']}", {})
         return f"{words.text(key, values)}\n{paid_from}"
-    elif place.screen == "resume":
+    elif place.screen in ("resume", "pin", "voucher", "no_wallet"):
         values = {"drn": place.drn, "amount_minor": place.amount_minor}
     elif place.screen == "balance":
         values = know.balance()
     elif place.screen == "bought":
         values = know.bought()
-    elif place.screen == "again":
+    elif place.screen in ("again", "topped_up"):
         values = dict(place.values)
     elif place.screen == "refused":
         key, values = place.reason.lower(), dict(place.values)

@@ -17,6 +17,10 @@ MORE: Final = "98"
 
 MAIN: Final = "main"
 
+PINS: Final = "pins"
+VOUCHERS: Final = "vouchers"
+"""What a utility may offer or not."""
+
 
 class Takes(Enum):
     """What may be typed on a screen besides the numbers of its choices."""
@@ -24,6 +28,10 @@ class Takes(Enum):
     NOTHING = "nothing"
     METER = "meter"
     AMOUNT = "amount"
+    PIN = "pin"  # to pay with
+    OLD_PIN = "old pin"
+    NEW_PIN = "new pin"
+    VOUCHER = "voucher"
 
 
 class Listing(Enum):
@@ -44,10 +52,11 @@ class Deed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One numbered choice: its name, and the screen or deed it leads to."""
+    """One numbered choice: its name, and the screen or deed it leads to. `needs`: shown only where this is offered."""
 
     name: str
     to: str | Deed
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,8 @@ SCREENS: Final[dict[str, Screen]] = {
             Option("meters", "meters"),
             Option("language", "language"),
             Option("help", "help"),
+            Option("top_up", "top_up", needs=VOUCHERS),
+            Option("pin", "old_pin", needs=PINS),
         )
     ),
     "buy": Screen(
@@ -81,7 +92,21 @@ SCREENS: Final[dict[str, Screen]] = {
     ),
     "type_meter": Screen(takes=Takes.METER, then="amount"),
     "amount": Screen(takes=Takes.AMOUNT, then="confirm"),
-    "confirm": Screen(options=(Option("pay", Deed.PAY), Option("other_amount", "amount"))),
+    "confirm": Screen(
+        options=(
+            Option("pay", Deed.PAY),
+            Option("other_amount", "amount"),
+            Option("voucher", "voucher", needs=VOUCHERS),
+        )
+    ),
+    "no_wallet": Screen(options=(Option("voucher", "voucher"), Option("other_amount", "amount"))),
+    "pin": Screen(takes=Takes.PIN),  # after Pay, where the purchase takes the PIN
+    "voucher": Screen(takes=Takes.VOUCHER),  # the quoted purchase, paid by a voucher
+    "top_up": Screen(takes=Takes.VOUCHER),
+    "topped_up": Screen(options=(Option("main", MAIN),)),
+    "old_pin": Screen(takes=Takes.OLD_PIN),
+    "new_pin": Screen(takes=Takes.NEW_PIN),
+    "pin_set": Screen(options=(Option("main", MAIN),)),
     "again": Screen(options=(Option("pay_again", Deed.PAY_AGAIN),)),  # the same was bought a moment ago
     "key_first": Screen(options=(Option("send_keys", Deed.PAY),)),  # the meter needs its key change before it can buy
     "refused": Screen(),

@@ -17,6 +17,7 @@ from config.languages import Catalogue
 from config.settings import UssdSettings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
+from gateway.pins import Proof
 from gateway.ussd.knowledge import Hints
 from gateway.ussd.step import CHANNEL, Outcome, StepDeed
 from gateway.vend import Shop
@@ -26,7 +27,7 @@ from ledger.ussd import forget
 log = logging.getLogger(__name__)
 
 _HINTS_MAX: Final = 10_000
-_LOOKS_MAX: Final = 4  # a step never needs more than its meter, its sales and its purchase looked up
+_LOOKS_MAX: Final = 8  # a step never needs more than its meter, sales, purchase, voucher and PIN looked up
 _FORGOTTEN_AT_ONCE: Final = 500
 _SWEEP_EVERY_S: Final = 10.0
 
@@ -83,11 +84,16 @@ class UssdDesk:
         return outcome.page
 
     async def _take(self, settings: UssdSettings, step: Step, hints: Hints) -> Outcome:
+        proof: Proof | None = None
         for _ in range(_LOOKS_MAX):
-            outcome = await self._store.submit(StepDeed(self._shop, settings, self._catalogue, step, hints))
-            if outcome.more is None:
+            outcome = await self._store.submit(StepDeed(self._shop, settings, self._catalogue, step, hints, proof))
+            if outcome.to_prove is not None:
+                typed, new = outcome.to_prove
+                proof = await self._desk.prover.prove(step.msisdn, typed, "", new)
+            elif outcome.more is None:
                 return outcome
-            hints = hints.with_more(outcome.more)
+            else:
+                hints = hints.with_more(outcome.more)
         raise RuntimeError("a USSD step wanted to see more and more")
 
     async def _token_in_time(

@@ -31,10 +31,16 @@ class Hints:
     drns: frozenset[str] = frozenset()
     last_sales: bool = False
     purchases: frozenset[UUID] = frozenset()
+    vouchers: frozenset[str] = frozenset()  # their look-up digests
 
     def with_more(self, other: Hints) -> Hints:
         """Both together."""
-        return Hints(self.drns | other.drns, self.last_sales or other.last_sales, self.purchases | other.purchases)
+        return Hints(
+            self.drns | other.drns,
+            self.last_sales or other.last_sales,
+            self.purchases | other.purchases,
+            self.vouchers | other.vouchers,
+        )
 
 
 class NotLookedUp(Exception):
@@ -97,6 +103,9 @@ class UnitKnowledge:
         buy = Buy(drn, amount, nth)
         row = new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
         return quoted(shop, self._unit, row, meter, nth)
+
+    def has_pin(self) -> bool:
+        return self._phone is not None and self._phone.pin is not None
 
     def balance(self) -> Mapping[str, Any]:
         return statement_of(self._shop, self._unit, self._phone, self._inbound.sender)

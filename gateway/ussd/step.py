@@ -14,30 +14,33 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from channels.commands import Buy, Help
+from channels.commands import Buy, Help, RedeemVoucher
 from channels.contract import Inbound
 from channels.ussd import dialogue
-from channels.ussd.dialogue import NewLanguage, Order, Place, Turn, Words
+from channels.ussd.dialogue import NewLanguage, NewPin, Order, Place, TopUp, TryPin, Turn, Words
+from channels.ussd.menu import PINS, VOUCHERS
 from channels.ussd.pages import Limits, fits
 from channels.ussd.steps import Kind, Page, Step
 from config.languages import Catalogue
 from config.settings import UssdSettings
-from gateway import tokens
-from gateway.deeds import Arrival, set_phone
+from gateway import tokens, vouchering
+from gateway.deeds import Arrival, need_day, set_phone
 from gateway.payer import need_payer
+from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import ENDS, SOLD, State
 from gateway.ussd.knowledge import Hints, NotLookedUp, UnitKnowledge
 from gateway.vend import Done, Shop
 from gateway.world import uuid7
+from ledger.pins import fingerprint_key
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Need, SessionRow, Unit
+from ledger.unit import Need, Phone, SessionRow, Unit
 
 CHANNEL: Final = "ussd"
 OPEN: Final = "OPEN"
 ENDED: Final = "ENDED"
 _NOTHING_TYPED: Final = b"\0" * 16
 _UNDONE: Final = ENDS - SOLD  # nothing was bought, or it was taken back
-_RESUMED_FROM: Final = frozenset({"confirm", "again"})
+_RESUMED_FROM: Final = frozenset({"confirm", "again", "pin"})
 
 
 # A provider's mark holds no control character.
@@ -60,6 +63,7 @@ class Outcome:
     hints: Hints = Hints()  # what the next step of this session will want to see
     waits_for: UUID | None = None  # a purchase that is under way
     was_repeat: bool = False
+    to_prove: tuple[str, str] | None = field(default=None, repr=False)  # the PIN that was typed, and a new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class StepDeed:
     catalogue: Catalogue
     step: Step
     hints: Hints
+    proof: Proof | None = None  # what came of the PIN that was typed
 
     def need(self, need: Need) -> None:
         step, hints = self.step, self.hints
@@ -85,17 +90,23 @@ class StepDeed:
         need.last_tokens = need.last_tokens or bool(hints.drns)
         if hints.last_sales:
             need.last_sales_of.append(step.msisdn)
+        need_day(need, self.shop, step.msisdn, step.received_at)
+        if hints.vouchers:
+            vouchering.need_digests(need, self.shop, step.msisdn, step.received_at, hints.vouchers)
         window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
         since = uuid7(int((step.received_at - window).timestamp() * 1000), 0, 0)
         need.since = since if need.since is None else min(need.since, since)
 
     def decide(self, unit: Unit) -> Outcome:
-        mark = unit.mark()
+        mark, attempt = unit.mark(), _Step(self, unit)
         try:
-            return _Step(self, unit).outcome()
+            return attempt.outcome()
         except NotLookedUp as wanted:
             unit.rollback(mark)
             return Outcome(more=wanted.hints)
+        except Stale:
+            unit.rollback(mark)
+            return Outcome(to_prove=attempt.typed_pins)
 
 
 class _Step:
@@ -112,6 +123,7 @@ class _Step:
         self.language = (phone.language or phone.customer_language or default) if phone else default
         self.bought: UUID | None = None
         self.waits_for: UUID | None = None
+        self.typed_pins = ("", "")
 
     # --- where it begins ---
 
@@ -204,9 +216,10 @@ class _Step:
             return step.text
         return step.text[known + 1 :] if step.text[known : known + 1] == "*" else None
 
-    @staticmethod
-    def _digest(text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), digest_size=16).digest() if text else _NOTHING_TYPED
+    def _digest(self, text: str) -> bytes:
+        # With a key, so that nobody finds out by trying what was typed: it may be a PIN.
+        key = fingerprint_key(self.shop.settings.pins.key.reveal())
+        return hashlib.blake2b(text.encode(), digest_size=16, key=key).digest() if text else _NOTHING_TYPED
 
     def _page_again(self, session: SessionRow) -> Page:
         if session.purchase_id is not None and session.state == ENDED:
@@ -221,6 +234,11 @@ class _Step:
         if isinstance(turn.deed, NewLanguage):
             self._set_language(turn.deed.code)
             turn = Turn(Place())
+        elif isinstance(turn.deed, TryPin | NewPin | TopUp):
+            try:
+                turn = Turn(self._told(place, turn.deed, number))
+            except Refusal as refused:
+                turn = dialogue.refused(place, refused)
         elif isinstance(turn.deed, Order):
             refusal = self._buy(turn.deed, number)
             if refusal is not None and refusal.reason is Reason.KEY_CHANGE_FIRST:
@@ -244,11 +262,14 @@ class _Step:
             self._know().meter(order.drn)  # read for this batch, or NotLookedUp
         except Refusal as refusal:
             return refusal
-        fingerprint = hashlib.blake2b(f"{order}".encode(), digest_size=16).digest()
-        inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, Buy(order.drn, order.amount_minor, order.nth))
-        self.done = done = Arrival(self.shop, inbound, is_told_here=True).decide(self.unit)
+        self.typed_pins = (order.pin, "")
+        command: Buy | RedeemVoucher = Buy(order.drn, order.amount_minor, order.nth, pin=order.pin or None)
+        if order.voucher:
+            self._need_voucher(order.voucher)
+            command = RedeemVoucher(order.voucher, order.drn, order.amount_minor, order.nth)
+        self.done = done = self._arrived(number, f"{order}", command)
         if done.replayed:  # its session was forgotten meanwhile; the request is not
-            self.bought = self.unit.requests[f"{CHANNEL}|{inbound.reference}"].id
+            self.bought = self.unit.requests[f"{CHANNEL}|{self.step.key}|{number}"].id
             self._know().purchase(self.bought)
             return None
         if done.refusal is not None:
@@ -257,6 +278,48 @@ class _Step:
         if done.ask or done.wait_for:
             self.waits_for = done.purchase_id
         return None
+
+    def _arrived(self, number: int, content: str, command: Buy | RedeemVoucher) -> Done:
+        """What came of a request under (service, session, step). `content` holds no secret. Raises Stale."""
+        fingerprint = hashlib.blake2b(content.encode(), digest_size=16).digest()
+        inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, command)
+        done = Arrival(self.shop, inbound, is_told_here=True, proof=self.deed.proof).decide(self.unit)
+        if done.wants_proof:
+            raise Stale
+        return done
+
+    def _need_voucher(self, pin: str) -> None:
+        digest = vouchering.digest_of(self.shop, pin)
+        if digest is not None and digest not in self.deed.hints.vouchers:
+            raise NotLookedUp(Hints(vouchers=frozenset({digest})))
+
+    def _told(self, place: Place, deed: TryPin | NewPin | TopUp, number: int) -> Place:
+        """Where a PIN or a voucher that was typed leads. Raises Refusal and Stale."""
+        phone, settings = self.unit.phones.get(self.step.msisdn), self.shop.settings.pins
+        if isinstance(deed, TopUp):
+            self._need_voucher(deed.voucher)
+            self.done = done = self._arrived(number, "top up", RedeemVoucher(deed.voucher, None))
+            if done.refusal is not None:
+                raise Refusal(done.reason or Reason.INTERNAL, **dict(done.refusal.values))
+            told = vouchering.wallet_values(self.shop, self.unit, self.step.msisdn)
+            return Place("topped_up", values=tuple(sorted(told.items())))
+        if phone is None or (phone.wallet_id is None and phone.station_id is None) or not settings.key:
+            raise Refusal(Reason.PAYER_UNKNOWN)
+        if isinstance(deed, TryPin):
+            self.typed_pins = (deed.pin, "")
+            phone = spend_try(settings, self.unit, phone, self.deed.proof, self.now)
+            return replace(place, screen="new_pin", page=0, proven=self._mark_of(phone))
+        if phone.pin is not None and place.proven != self._mark_of(phone):
+            raise Refusal(Reason.PIN_NEEDED)  # it was set meanwhile, or the old one was never typed
+        require_good(deed.pin, phone.msisdn)
+        self.typed_pins = ("", deed.pin)
+        set_new(self.unit, phone, self.deed.proof)
+        return Place("pin_set")
+
+    @staticmethod
+    def _mark_of(phone: Phone) -> str:
+        """By which a PIN is known to be the same still; says nothing of it."""
+        return hashlib.sha256((phone.pin or "").encode()).hexdigest()[:16]
 
     def _purchase_page(self, purchase_id: UUID) -> Page:
         """The last screen of a session that bought, from what has become of the purchase by now."""
@@ -325,7 +388,7 @@ class _Step:
 
     # --- helpers ---
 
-    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help) -> Inbound:
+    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help | RedeemVoucher) -> Inbound:
         step = self.step
         return Inbound(
             channel=CHANNEL,
@@ -352,7 +415,11 @@ class _Step:
             return catalogue.text(key, {**money, **values}, self.language)
 
         languages = [(code, language.choose.capitalize()) for code, language in catalogue.languages.items()]
-        return Words(text, languages, self.shop.settings.utility.minor_digits, self._limits())
+        settings = self.shop.settings
+        offers = {
+            name for name, is_there in ((PINS, settings.pins.key), (VOUCHERS, settings.vouchers.taken)) if is_there
+        }
+        return Words(text, languages, settings.utility.minor_digits, self._limits(), frozenset(offers))
 
     def _end(self, key: str, values: Mapping[str, Any] | None = None) -> Page:
         return Page(self._words().text(key, values or {}), is_end=True)

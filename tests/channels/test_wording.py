@@ -60,6 +60,8 @@ DEBTS = [
     for kind in ("OLD_BILL", "CONNECTION_FEE", "PRELOADED_UNITS", "TAMPER_FINE", "ANOTHER")
 ]
 MESSAGES: dict[str, dict[str, Any]] = {
+    "topped_up": {"amount_minor": 123_456_789, "balance_minor": 123_456_789, **MONEY},
+    "pin_set": {},
     "sold": EVERYTHING,
     "sold_no_token": {name: value for name, value in EVERYTHING.items() if name not in ("tokens", "units_tenths")},
     "last_token": {**TYPICAL, "bought_at": "2026-06-05 11:15"},
@@ -107,6 +109,9 @@ GENEROUS: dict[str, Any] = {
     "balance_minor": 1_234_550,
     "amount_minor": 5_000_000,
     "available_minor": 123_450,
+    "value_minor": 1_000_000,
+    "left": 4,
+    "day": "2027-06-05",
     "station": "ST001",
     "operator": "op.ann",
     "seconds": 119,
@@ -156,6 +161,8 @@ def test_refusals_do_with_the_values_that_must_be_there(language: str) -> None:
         Reason.NOT_YOUR_METER: {"drn": "04012345676"},
         Reason.KEY_CHANGE_NEEDED: {"drn": "04012345676"},
         Reason.KEY_CHANGE_FIRST: {"drn": "04012345676"},
+        Reason.VOUCHER_EXPIRED: {"day": "2026-06-05"},
+        Reason.VOUCHER_TOO_SMALL: {"value_minor": 20_000, "amount_minor": 50_000, **MONEY},
         Reason.AMOUNT_MIN: {"min_minor": 2_000, **MONEY},
         Reason.AMOUNT_MAX: {"max_minor": 5_000_000, **MONEY},
         Reason.FUNDS_SHORT: {"balance_minor": 0, "amount_minor": 50_000, **MONEY},

@@ -82,6 +82,9 @@ class Known(Knowledge):
     def balance(self) -> Mapping[str, Any]:
         return {"balance_minor": 123_456_789, "debt_minor": 98_765_432}
 
+    def has_pin(self) -> bool:
+        return True
+
     def last_sales(self) -> Sequence[SaleInfo]:
         values = {"drn": "04012345676", "tokens": TOKENS, "units_tenths": 123_456, "amount_minor": 5_000_000}
         return [SaleInfo(f"R{n}", {**values, "bought_at": f"06-0{n} 11:15"}) for n in (1, 2, 3)]

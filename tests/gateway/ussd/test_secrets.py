@@ -1,0 +1,131 @@
+"""PINs and vouchers on USSD screens, on both databases: set, asked for, guessed, never typed ahead, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from config import languages
+from config.settings import PinSettings, Secret, VoucherSettings
+from gateway.desk import VendingDesk
+from gateway.metrics import Metrics
+from gateway.ussd.desk import UssdDesk
+from ledger import tables
+from ledger.ussd_tables import ussd_session
+from tests.gateway.test_vouchers import KEY, NEW, VALUE, make, states, wallet_of
+from tests.gateway.ussd.rig import SERVICE, Rig, Sent
+from tests.simulation.shop import AMINA, METER, open_counter
+
+PIN, OTHER = "4831", "720951"
+
+
+@asynccontextmanager
+async def rig_with(url: str, pins: str = "always") -> AsyncIterator[Rig]:
+    """A rig where PINs and vouchers are used."""
+    async with open_counter(url) as counter:
+        pin_settings = PinSettings(key=Secret(KEY), customers=pins, tries_max=3)  # type: ignore[arg-type]
+        settings = replace(counter.shop.settings, pins=pin_settings, vouchers=VoucherSettings(taken=True))
+        counter.shop = replace(counter.shop, settings=settings)
+        sent, metrics = Sent(), Metrics()
+        desk = VendingDesk(counter.shop, counter.store, sent, metrics)
+        ussd = UssdDesk(counter.shop, counter.store, desk, languages.load("en"), {SERVICE.name: SERVICE}, metrics)
+        yield Rig(counter, ussd, desk, sent)
+        await desk.close()
+        await counter.check_books()
+
+
+async def _phone(rig: Rig, msisdn: str) -> sa.Row[tuple[object, ...]]:
+    p = tables.phone
+    return await rig.counter.store.read(lambda c: c.execute(sa.select(p).where(p.c.msisdn == msisdn)).one())
+
+
+async def test_a_pin_is_set_changed_and_asked_for_after_pay(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        phone = rig.phone()
+        assert "8 PIN" in (await phone.dial()).text or "98 More" in phone.page.text
+        assert "new PIN" in (await phone.type("8")).text
+        assert "digits" in (await phone.type("12")).text
+        assert "Too easy" in (await phone.type("1234")).text
+        assert "PIN is set" in (await phone.type(PIN)).text
+        first = (await _phone(rig, AMINA)).pin
+        await phone.again()
+        assert (await _phone(rig, AMINA)).pin == first
+        await phone.dial()
+        await phone.type("8")
+        assert "Wrong PIN, 2 more" in (await phone.type("9999")).text
+        await phone.again()
+        assert (await _phone(rig, AMINA)).pin_tries == 1
+        assert "new PIN" in (await phone.type(PIN)).text
+        assert "PIN is set" in (await phone.type(OTHER)).text
+        await phone.dial("1", "1", "500", "1", OTHER)  # typed ahead: it stops where the quote is shown
+        assert "1 Pay" in phone.page.text and not rig.sent.replies
+        assert "Enter your PIN" in (await phone.type("1")).text
+        assert "Wrong PIN" in (await phone.type(PIN)).text
+        page = await phone.type(OTHER)
+        assert page.is_end and "kWh" in page.text
+        assert (await phone.again()).text == page.text
+        assert [reply.message.key for reply in rig.sent.replies] == ["sold"]
+
+
+async def test_guesses_on_a_screen_lock_the_pin(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        phone = rig.phone()
+        await phone.dial()
+        await phone.type("8")
+        await phone.type(PIN)
+        await phone.dial("1", "1", "500")
+        await phone.type("1")
+        for guess in ("7777", "8888"):
+            assert "Wrong PIN" in (await phone.type(guess)).text
+        assert "locked" in (await phone.type("6666")).text
+        await phone.dial("1", "1", "500")
+        await phone.type("1")
+        assert "locked" in (await phone.type(PIN)).text
+        assert not rig.sent.replies
+
+
+async def test_a_phone_that_nobody_knows_pays_by_voucher_and_tops_up(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        one, two, three = await make(rig.counter)
+        phone = rig.phone(NEW)
+        await phone.dial("1", METER)
+        assert "Pay by voucher" in (await phone.type("300")).text
+        assert "16 digits" in (await phone.type("1")).text
+        assert "No voucher number, 4 more" in (await phone.type("1" * 16)).text
+        page = await phone.type(" ".join(one[at : at + 4] for at in range(0, 16, 4)))
+        assert page.is_end and "kWh" in page.text
+        assert (await phone.again()).text == page.text
+        assert await wallet_of(rig.counter, NEW) == VALUE - 30_000
+        rig.counter.world.advance(seconds=3_600)
+        await phone.dial("7")
+        assert "Balance KES 700\n" in (await phone.type(two)).text
+        await phone.again()
+        assert await states(rig.counter) == ["USED", "USED", "SOLD"]
+        # From the quote, too.
+        rig.counter.world.advance(seconds=3_600)
+        await phone.dial("1", METER, "400")
+        assert "Pay by voucher" in phone.page.text
+        await phone.type("3")
+        assert (await phone.type(three)).is_end
+        assert await states(rig.counter) == ["USED"] * 3
+
+
+async def test_what_was_typed_is_in_no_session(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        number, *_ = await make(rig.counter)
+        phone = rig.phone()
+        await phone.dial()
+        await phone.type("8")
+        await phone.type(OTHER)
+        await phone.dial("1", "1", "500")
+        await phone.type("1")
+        await phone.type(OTHER)
+        await phone.dial("7")
+        await phone.type(number)
+        rows = await rig.counter.store.read(lambda c: repr(c.execute(sa.select(ussd_session)).all()))
+        requests = await rig.counter.store.read(lambda c: repr(c.execute(sa.select(tables.request)).all()))
+        for secret in (OTHER, number):
+            assert secret not in rows and secret not in requests
