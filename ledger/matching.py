@@ -79,7 +79,8 @@ def match(ours: Iterable[Ours[OursKey]], theirs: Iterable[Theirs[TheirsKey]]) ->
     here = {one.key: one for one in sorted(ours, key=_order)}
     there = {one.key: one for one in sorted(theirs, key=_order)}
     paired: list[dict[str, tuple[OursKey, TheirsKey]]] = []
-    for level in range(max((len(one.refs) for one in (*here.values(), *there.values())), default=0)):
+    widths = [*(len(one.refs) for one in here.values()), *(len(one.refs) for one in there.values())]
+    for level in range(max(widths, default=0)):
         named: dict[str, tuple[OursKey, TheirsKey]] = {}
         groups = _groups(there.values(), level)
         for name, mine in _groups(here.values(), level).items():
