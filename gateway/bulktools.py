@@ -156,7 +156,9 @@ async def _say(books: Books, report: Report, bad_lines: int, *, stored: bool, tr
 def _write_repair(path: Path, source: Source, scratch: Scratch) -> None:
     try:
         with _new_file(path) as out:
-            count = write_repair(out, source.path, source.form, source.format, source.encoding, scratch.faults(0))
+            count = write_repair(
+                out, source.path, source.form.expected, source.format, source.encoding, scratch.faults(0)
+            )
     except BadFile:
         path.unlink()
         sys.stderr.write("the file cannot be read as a whole: there are no lines to be mended\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ledger import bulk_tables as _bulk_tables
 from ledger import correction_tables as _correction_tables
 from ledger import record_tables as _record_tables
+from ledger import settlement_tables as _settlement_tables
 from ledger import sms_tables as _sms_tables
 from ledger import stations_tables as _stations
 from ledger import tables as _tables
@@ -16,4 +17,13 @@ from ledger.columns import metadata
 
 __all__ = ["MODULES", "metadata"]
 
-MODULES = (_tables, _record_tables, _correction_tables, _sms_tables, _stations, _ussd_tables, _bulk_tables)
+MODULES = (
+    _tables,
+    _record_tables,
+    _correction_tables,
+    _sms_tables,
+    _stations,
+    _ussd_tables,
+    _bulk_tables,
+    _settlement_tables,
+)

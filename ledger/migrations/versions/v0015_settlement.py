@@ -1,0 +1,155 @@
+"""Settlement: statements of providers, what each of their lines is, and what was booked from them.
+
+Revision ID: 0015
+Revises: 0010
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from ledger.columns import Id, Instant
+from ledger.migrations.rules import keep_columns, keep_for_ever
+
+revision = "0015"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "settlement_mark",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("paid_until", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_settlement_mark")),
+    )
+    op.create_table(
+        "statement_import",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("mapping", sa.Text(), nullable=False),
+        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("begun_at", Instant(), nullable=False),
+        sa.Column("begun_by", sa.Text(), nullable=False),
+        sa.Column("completed_at", Instant(), nullable=True),
+        sa.Column("lines", sa.BigInteger(), nullable=True),
+        sa.Column("new_lines", sa.BigInteger(), nullable=True),
+        sa.Column("passed_over", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statement_import")),
+        sa.UniqueConstraint("source", "sha256", name=op.f("uq_statement_import_source_sha256")),
+    )
+    op.create_index("ix_statement_import_begun_at", "statement_import", ["source", "begun_at"], unique=False)
+    op.create_table(
+        "statement_line",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("import_id", Id(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("receipt", sa.Text(), nullable=False),
+        sa.Column("linked", sa.Text(), nullable=False),
+        sa.Column("our_ref", sa.Text(), nullable=False),
+        sa.Column("payer", sa.Text(), nullable=False),
+        sa.Column("account_ref", sa.Text(), nullable=False),
+        sa.Column("occurred_at", Instant(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("fee_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("ordinal", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["import_id"], ["statement_import.id"], name=op.f("fk_statement_line_import_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statement_line")),
+        sa.UniqueConstraint("identity", "ordinal", name=op.f("uq_statement_line_identity_ordinal")),
+    )
+    op.create_index("ix_statement_line_day", "statement_line", ["source", "day"], unique=False)
+    op.create_index(
+        "ix_statement_line_linked",
+        "statement_line",
+        ["source", "linked"],
+        unique=False,
+        sqlite_where=sa.text("linked <> ''"),
+        postgresql_where=sa.text("linked <> ''"),
+    )
+    op.create_index("ix_statement_line_receipt", "statement_line", ["source", "receipt"], unique=False)
+    op.create_index("ix_statement_line_source", "statement_line", ["source", "id"], unique=False)
+    op.create_table(
+        "settlement_batch",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("payout_ref", sa.Text(), nullable=False),
+        sa.Column("bank", sa.Text(), nullable=False),
+        sa.Column("paid_on", sa.Date(), nullable=False),
+        sa.Column("paid_minor", sa.BigInteger(), nullable=False),
+        sa.Column("fee_minor", sa.BigInteger(), nullable=False),
+        sa.Column("through", sa.Text(), nullable=False),
+        sa.Column("line_id", Id(), nullable=True),
+        sa.Column("booked_by", sa.Text(), nullable=False),
+        sa.Column("beside", sa.Text(), nullable=True),
+        sa.Column("booked_at", Instant(), nullable=False),
+        sa.Column("txn_id", Id(), nullable=False),
+        sa.CheckConstraint("paid_minor > 0", name=op.f("ck_settlement_batch_paid")),
+        sa.ForeignKeyConstraint(["line_id"], ["statement_line.id"], name=op.f("fk_settlement_batch_line_id")),
+        sa.ForeignKeyConstraint(["txn_id"], ["txn.id"], name=op.f("fk_settlement_batch_txn_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_settlement_batch")),
+        sa.UniqueConstraint("code", name=op.f("uq_settlement_batch_code")),
+        sa.UniqueConstraint("source", "payout_ref", name=op.f("uq_settlement_batch_source_payout_ref")),
+    )
+    op.create_index("ix_settlement_batch_line_id", "settlement_batch", ["line_id"], unique=False)
+    op.create_index("ix_settlement_batch_txn_id", "settlement_batch", ["txn_id"], unique=False)
+    op.create_table(
+        "settlement_item",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("class", sa.Text(), nullable=False),
+        sa.Column("found", sa.Text(), nullable=True),
+        sa.Column("line_id", Id(), nullable=True),
+        sa.Column("payment_id", Id(), nullable=True),
+        sa.Column("ours_minor", sa.BigInteger(), nullable=True),
+        sa.Column("theirs_minor", sa.BigInteger(), nullable=True),
+        sa.Column("fee_minor", sa.BigInteger(), nullable=False),
+        sa.Column("found_at", Instant(), nullable=False),
+        sa.Column("changed_at", Instant(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("resolution", sa.Text(), nullable=True),
+        sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("beside", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("resolved_at", Instant(), nullable=True),
+        sa.Column("txn_id", Id(), nullable=True),
+        sa.Column("batch_id", Id(), nullable=True),
+        sa.ForeignKeyConstraint(["batch_id"], ["settlement_batch.id"], name=op.f("fk_settlement_item_batch_id")),
+        sa.ForeignKeyConstraint(["line_id"], ["statement_line.id"], name=op.f("fk_settlement_item_line_id")),
+        sa.ForeignKeyConstraint(["txn_id"], ["txn.id"], name=op.f("fk_settlement_item_txn_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_settlement_item")),
+        sa.UniqueConstraint("line_id", name=op.f("uq_settlement_item_line_id")),
+    )
+    op.create_index("ix_settlement_item_batch_id", "settlement_item", ["batch_id"], unique=False)
+    op.create_index("ix_settlement_item_day", "settlement_item", ["source", "day", "class"], unique=False)
+    op.create_index(
+        "ix_settlement_item_open",
+        "settlement_item",
+        ["source", "class", "day"],
+        unique=False,
+        sqlite_where=sa.text("class <> 'MATCHED' AND resolution IS NULL"),
+        postgresql_where=sa.text("class <> 'MATCHED' AND resolution IS NULL"),
+    )
+    op.create_index("ix_settlement_item_payment_id", "settlement_item", ["payment_id"], unique=False)
+    op.create_index("ix_settlement_item_txn_id", "settlement_item", ["txn_id"], unique=False)
+    op.create_index(
+        "ix_settlement_item_unbooked",
+        "settlement_item",
+        ["source", "day"],
+        unique=False,
+        sqlite_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
+        postgresql_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
+    )
+    keep_for_ever("statement_line")
+    keep_for_ever("settlement_batch")
+    keep_columns("statement_import", "id", "source", "mapping", "sha256", "begun_at", "begun_by")
+    keep_columns("settlement_item", "id", "source", "found_at")
