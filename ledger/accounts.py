@@ -34,10 +34,12 @@ class Kind:
 # fmt: off
 CHART: Final[dict[str, Kind]] = {
     "wallet":     Kind(Side.CREDIT, True,  "a customer's prepaid money"),
+    "prepaid":    Kind(Side.CREDIT, True,  "prepaid money of a phone that belongs to no customer"),
     "float":      Kind(Side.CREDIT, True,  "a station's deposit, from which it sells"),
     "owed":       Kind(Side.DEBIT,  True,  "what a station on credit owes, down to its limit"),
     "clearing":   Kind(Side.DEBIT,  False, "money on its way from banks and operators"),
     "bank":       Kind(Side.DEBIT,  False, "money in the utility's own bank accounts"),
+    "suspense":   Kind(Side.CREDIT, False, "money that came in and could not be placed, by source"),
     "receivable": Kind(Side.DEBIT,  False, "arrears of customers"),
     "carry":      Kind(Side.CREDIT, False, "cents kept for customers whose units are rounded down"),
     "tax":        Kind(Side.CREDIT, False, "tax collected for the state"),

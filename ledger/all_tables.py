@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ledger import bulk_tables as _bulk_tables
 from ledger import correction_tables as _correction_tables
+from ledger import payment_tables as _payment_tables
 from ledger import record_tables as _record_tables
 from ledger import settlement_tables as _settlement_tables
 from ledger import sms_tables as _sms_tables
@@ -26,4 +27,5 @@ MODULES = (
     _ussd_tables,
     _bulk_tables,
     _settlement_tables,
+    _payment_tables,
 )

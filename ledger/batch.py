@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ledger import correction_tables, counter, sms_tables, tables, ussd_tables
+from ledger import correction_tables, counter, payment_tables, payments_batch, sms_tables, tables, ussd_tables
 from ledger.sql import Insert, Read, Row, Update
 from ledger.stations_tables import commission_scheme
 from ledger.unit import (
@@ -193,6 +193,8 @@ READ_ANSWERS = Read(
 INSERTS = {
     table: Insert(table)
     for table in (
+        tables.account,
+        tables.limited_balance,
         tables.request,
         tables.purchase,
         tables.token,
@@ -209,6 +211,7 @@ INSERTS = {
         correction_tables.account_payment,
         counter.COUNTER_SALE,
         sms_tables.sms_sent,
+        payment_tables.payment_event,
     )
 }
 
@@ -255,8 +258,8 @@ _SET_PURCHASE = "state owed reason payer_id station_id tariff_code tariff_versio
 UPDATE_PURCHASE = Update(
     tables.purchase,
     "id",
-    f"{_SET_PURCHASE} expires_at",
-    ", ".join(f"{name} = {{{name}}}" for name in f"{_SET_PURCHASE} expires_at".split()),
+    f"{_SET_PURCHASE} accepted_at expires_at",
+    ", ".join(f"{name} = {{{name}}}" for name in f"{_SET_PURCHASE} accepted_at expires_at".split()),
 )
 FILL_TOKEN = Update(
     tables.token, "purchase_id seq", "digits module", "digits = {digits}, module = {module}", "token.digits IS NULL"
@@ -359,6 +362,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         need.undone.extend(ids_by_key[key] for key in need.originals if key in ids_by_key)
         if own := [ids_by_key[key] for key in need.reversals if key in ids_by_key]:
             unit.answers = {row[0]: ReversalRow(*row) for row in (yield READ_ANSWERS, [own])}
+    yield from payments_batch.fill(unit, need)
     need.purchases.extend(need.undone)
     need.transactions.extend(need.undone)
     if need.meters or need.saved_meters_of or need.purchases or need.points:
@@ -463,6 +467,7 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
     for table, insert in INSERTS.items():
         if rows := unit.inserts.get(table):
             yield insert, rows
+    yield from payments_batch.writes(unit)
     meters = sorted(unit.changed("meters"), key=lambda m: m.id)
     if usual := [m for m in meters if m.next_key is None and unit.meters_read[m.drn].next_key is None]:
         yield UPDATE_METER, [(meter.id, meter.last_tid) for meter in usual]

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ledger.payment_rows import PaymentRow, SuspenseRow
 from ledger.pricing import Tariff
 from ledger.sql import Row, Update
 
@@ -46,6 +47,11 @@ class Need:
     originals: list[str] = field(default_factory=list)  # idempotency keys of requests to be reversed: as `undone`
     reversals: list[str] = field(default_factory=list)  # idempotency keys of reversals, with what they were answered
     sellers: list[tuple[str, str]] = field(default_factory=list)  # operators at a counter: login, local day
+    payments: list[UUID] = field(default_factory=list)  # with their purchases, payers, accounts, items in suspense
+    provider_refs: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and its name of a request
+    receipts: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and receipt
+    suspense: list[UUID] = field(default_factory=list)  # items in suspense
+    suspense_of: list[str] = field(default_factory=list)  # MSISDNs whose open items in suspense are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +425,10 @@ class Unit:
         self.seller_days: dict[tuple[str, str], SellerDay] = {}
         self.seller_days_read: frozenset[tuple[str, str]] = frozenset()
         self.counter_sales: dict[UUID, CounterSale] = {}  # by purchase
+        self.payments: dict[UUID, PaymentRow] = {}
+        self.payments_read: frozenset[UUID] = frozenset()
+        self.suspense: dict[UUID, SuspenseRow] = {}
+        self.suspense_read: frozenset[UUID] = frozenset()
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)
         self.updates: dict[Update, list[Row]] = defaultdict(list)
         self._dirty: dict[tuple[str, Hashable], None] = {}

@@ -1,7 +1,7 @@
 """Settlement: statements of providers, what each of their lines is, and what was booked from them.
 
 Revision ID: 0015
-Revises: 0010
+Revises: 0013
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ledger.columns import Id, Instant
 from ledger.migrations.rules import keep_columns, keep_for_ever
 
 revision = "0015"
-down_revision = "0010"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
