@@ -41,6 +41,7 @@ from config.settings import (
     PurchaseSettings,
     Secret,
     Settings,
+    SettlementSettings,
     SmppSettings,
     StsSettings,
     UssdSettings,
@@ -67,18 +68,20 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "http": HttpSettings,
     "log": LogSettings,
     "callbacks": CallbackSettings,
-    "smpp": SmppSettings,  # the last four are lists of such tables
+    "smpp": SmppSettings,  # from here on lists of such tables
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "settlement": SettlementSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service"}
+_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service", "settlement": "source"}
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "settlement": SettlementSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.

@@ -400,6 +400,24 @@ class UssdSettings:
     resend_s: Seconds = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementSettings:
+    """How the statements of one payment source are read and booked; `name` is the source's.
+
+    `mapping` names a shipped one, or a .toml file. `provider` is what a file of several providers calls it (empty: the
+    name). Without `check_fees` no fee differs; with it, one that is not `fee_percent` (half up) and `fee_minor`.
+    """
+
+    name: Name
+    mapping: Annotated[str, Text(1, 4096)] = "neutral"
+    provider: Annotated[str, Text(0, 80)] = ""
+    bank: Name = "main"
+    check_fees: bool = False
+    fee_percent: Annotated[Decimal, Between(0, 100)] = Decimal("0")
+    fee_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    missing_after_days: Annotated[int, Between(0, 1_000)] = 3
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -426,6 +444,7 @@ class Settings:
     prism: tuple[PrismSettings, ...] = ()
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     ussd: tuple[UssdSettings, ...] = ()
+    settlement: tuple[SettlementSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""
@@ -438,6 +457,10 @@ class Settings:
                     if hint == FilePath and getattr(table, name):
                         found.append((f"{where} {name}", getattr(table, name)))
         return found
+
+    def settlement_of(self, source: str) -> SettlementSettings:
+        """How a source's statements are read; the defaults if it has no table."""
+        return next((one for one in self.settlement if one.name == source), SettlementSettings(name=source))
 
     def channel(self, name: str) -> ChannelSettings:
         """The settings of a channel by its name in any case; the defaults if it has no section."""

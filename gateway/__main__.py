@@ -32,6 +32,7 @@ from gateway import (
     pointtools,
     pricetools,
     selltools,
+    settlementtools,
     shifttools,
     smstools,
     stationtools,
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     selltools.add_commands(commands)
     stationtools.add_commands(commands)
     deposittools.add_commands(commands)
+    settlementtools.add_commands(commands)
     shifttools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")

@@ -170,7 +170,7 @@ class _Reader:
             expected=Expected(
                 # A column may say two things of ours: the account and the payer, in one narration.
                 list(dict.fromkeys([*columns.values(), *passed_over])),
-                list(dict.fromkeys(columns.values())),
+                list(dict.fromkeys([*columns.values(), *(rule.column for rule in rules if rule.column)])),
                 delimiter=self._text("delimiter", ",", (",", ";", "\t", "|")),
                 lines_before_max=before,
             ),

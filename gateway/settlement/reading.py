@@ -107,7 +107,7 @@ class _Reading:
     def _amount(self) -> int:
         if "amount" in self._form.columns:
             amount_minor = self._money("amount")
-            if amount_minor is None:
+            if amount_minor is None and not self._faults:
                 self._fault("amount", "an amount expected")
             return amount_minor or 0
         # What was paid out is written with a minus sign by some portals and without by others: both mean the same.

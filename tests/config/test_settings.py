@@ -19,10 +19,25 @@ from hypothesis import strategies as st
 
 import config
 from config.load import SettingsFaults, load
-from config.settings import ChannelSettings, Pkcs11Settings, PrismSettings, Secret, Settings, SmppSettings, UssdSettings
+from config.settings import (
+    ChannelSettings,
+    Pkcs11Settings,
+    PrismSettings,
+    Secret,
+    Settings,
+    SettlementSettings,
+    SmppSettings,
+    UssdSettings,
+)
 
 SAMPLE = Path(config.__file__).parent / "sample.toml"
-LISTS: dict[str, Any] = {"smpp": SmppSettings, "pkcs11": Pkcs11Settings, "prism": PrismSettings, "ussd": UssdSettings}
+LISTS: dict[str, Any] = {
+    "smpp": SmppSettings,
+    "pkcs11": Pkcs11Settings,
+    "prism": PrismSettings,
+    "ussd": UssdSettings,
+    "settlement": SettlementSettings,
+}
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"
 SECRET = "hunter2-correct-horse"

@@ -149,7 +149,8 @@ def upgrade() -> None:
         sqlite_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
         postgresql_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
     )
+    op.create_index("ix_source_refund_provider_ref", "source_refund", ["source", "provider_ref"], unique=False)
     keep_for_ever("statement_line")
     keep_for_ever("settlement_batch")
     keep_columns("statement_import", "id", "source", "mapping", "sha256", "begun_at", "begun_by")
-    keep_columns("settlement_item", "id", "source", "found_at")
+    keep_columns("settlement_item", "id", "source", "line_id", "found_at")
