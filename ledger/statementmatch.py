@@ -164,7 +164,8 @@ def _match(connection: sa.Connection, source: str, line_ids: Sequence[UUID], fee
                     "changed_at": now,
                 }
             )
-        if line_id in wanted:
+        # A line of another page that is about the same payment is matched with this one, and counts with it.
+        if line_id in wanted or item._mapping["class"] == NEW:
             classes[class_] = classes.get(class_, 0) + 1
             told = _missing(item.id, page[line_id]) if class_ == Class.MISSING_HERE else None
             if told is not None and item.resolution is None:
