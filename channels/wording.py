@@ -18,6 +18,9 @@ counter_paid    [cash_minor card_minor cheque_minor]
 counter_in_progress  reference [drn amount_minor]
 counter_copy
 opted_out  opted_in  language_set
+payment_held    amount_minor days code [receipt]
+payment_kept    amount_minor balance_minor
+payment_waits   drn amount_minor
 
 and every Reason in lower case, of which these have values: meter_invalid [drn], meter_unknown drn, meter_blocked [drn],
 meter_replaced drn new_drn, amount_needed [drn], amount_min min_minor, amount_max max_minor,
@@ -27,7 +30,9 @@ seller_limit [available_minor], not_permitted [drn], just_bought drn amount_mino
 no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
-module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
+module_refused [drn], pay_first drn amount_minor how [units_tenths], paid_less paid_minor amount_minor balance_minor,
+payment_no_funds, payment_cancelled, payment_wrong_pin and payment_failed amount_minor, payment_expired drn amount_minor,
+price_changed drn, reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
 
 tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which
 they are entered.

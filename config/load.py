@@ -36,6 +36,7 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
+    PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
@@ -72,15 +73,24 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "payment": PaymentSettings,
     "settlement": SettlementSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
-_CALLED: Final = {"smpp": "link", "pkcs11": "module", "prism": "module", "ussd": "service", "settlement": "source"}
+_CALLED: Final = {
+    "smpp": "link",
+    "pkcs11": "module",
+    "prism": "module",
+    "ussd": "service",
+    "payment": "source",
+    "settlement": "source",
+}
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "payment": PaymentSettings,
     "settlement": SettlementSettings,
 }
 
@@ -93,6 +103,7 @@ _NEVER_INLINE: Final = frozenset(
         (PrismSettings, "password"),
         (UssdSettings, "path_secret"),
         (UssdSettings, "header_secret"),
+        (PaymentSettings, "path_secret"),
     }
 )
 
@@ -105,6 +116,7 @@ _IN_ORDER: Final[Mapping[type, tuple[tuple[str, str], ...]]] = {
     SmppSettings: (("reconnect_min_s", "reconnect_max_s"),),
     Pkcs11Settings: (("rest_first_s", "rest_max_s"),),
     PrismSettings: (("rest_first_s", "rest_max_s"),),
+    PaymentSettings: (("min_minor", "max_minor"),),
 }
 
 
@@ -522,9 +534,16 @@ class _Reader:
         if not any(secrets) and not values.get("addresses"):
             expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
             self.fault(where, None, expected, "none of them")
-        if secrets[0] and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secrets[0]):
+        self.check_path_secret(where, secrets[0])
+
+    def check_path_secret(self, where: str, secret: str) -> None:
+        if secret and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret):
             expected = "16 to 200 letters, digits, dashes and underscores"
             self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
+
+    def check_payment(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
+        self.check_networks(table, where, values, "addresses")
+        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
 
     def check_ussd_by_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
         if values.get("links") == "":
@@ -566,6 +585,7 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     SmppSettings: _Reader.check_smpp,
     CallbackSettings: _Reader.check_callbacks,
     UssdSettings: _Reader.check_ussd,
+    PaymentSettings: _Reader.check_payment,
 }
 
 

@@ -126,12 +126,16 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurchaseSettings:
-    """How long a purchase may take, and what counts as the same purchase again."""
+    """How long a purchase may take, and what counts as the same purchase again.
+
+    `paid_patience_s`: so long a module is asked for the token of a purchase that outside money came in for.
+    """
 
     reservation_timeout_s: Seconds = 600.0
     give_up_s: Seconds = 60.0
     just_bought_window_s: Annotated[float, Between(0, 86_400)] = 120.0
     resume_every_s: Seconds = 15.0
+    paid_patience_s: Annotated[float, Between(60, 604_800)] = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +350,8 @@ class CallbackSettings:
     """Where providers' callbacks come in: an HTTP server of its own, apart from health and metrics.
 
     It is served only where some channel wants callbacks. `trusted_proxies` are the networks of reverse proxies whose
-    X-Forwarded-For is believed. Port 0 takes any free one, for tests.
+    X-Forwarded-For is believed. Port 0 takes any free one, for tests. `public_url` is where providers reach it, as they
+    are told in requests that name a callback.
     """
 
     host: Annotated[str, Text(1, 255)] = "127.0.0.1"
@@ -354,6 +359,9 @@ class CallbackSettings:
     tls_certificate_file: FilePath = ""
     tls_key_file: FilePath = ""
     trusted_proxies: Networks = ""
+    public_url: Annotated[
+        str, Text(0, 1024, r"(https?://[^\s?#]+[^\s?#/])?", "an address such as https://pay.example")
+    ] = ""
     body_octets_max: Annotated[int, Between(1_024, 10_000_000)] = 65_536
     read_timeout_s: Seconds = 10.0
     at_once_max: Annotated[int, Between(1, 100_000)] = 1_000
@@ -401,6 +409,34 @@ class UssdSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentSettings:
+    """One outside source of money; `kind` names what it speaks (`gateway/payments/registry.py`).
+
+    Its callbacks come to /payments/<name>/<path_secret>, or /payments/<name> without one; with neither path_secret nor
+    addresses no callback is taken from it, it is only asked. `collect`: payers' phones are asked for money, those that
+    begin with one of `prefixes` (empty: all), for amounts within the limits that `step_minor` divides. `instructions`
+    are told to whoever cannot be asked. An order whose money has not come after `order_s` is closed.
+    """
+
+    name: Name
+    kind: Name
+    path_secret: Secret = NO_SECRET
+    addresses: Networks = ""
+    collect: bool = True
+    prefixes: Annotated[
+        str, Text(0, 4096, r"([1-9]\d{0,14}( [1-9]\d{0,14})*)?", "beginnings of phone numbers, separated by blanks")
+    ] = ""
+    min_minor: Annotated[int, Between(1, 1_000_000_000)] = 1
+    max_minor: Annotated[int, Between(1, 1_000_000_000)] = 1_000_000_000
+    step_minor: Annotated[int, Between(1, 1_000_000)] = 1
+    instructions: Annotated[str, Text(0, 160)] = ""
+    order_s: Annotated[float, Between(10, 86_400)] = 600.0
+    polls_per_s: Annotated[float, Between(0.1, 1_000)] = 10.0
+    at_once_max: Annotated[int, Between(1, 1_000)] = 20
+    suspense_days: Annotated[int, Between(0, 3_660)] = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementSettings:
     """How the statements of one payment source are read and booked; `name` is the source's.
 
@@ -444,6 +480,7 @@ class Settings:
     prism: tuple[PrismSettings, ...] = ()
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     ussd: tuple[UssdSettings, ...] = ()
+    payment: tuple[PaymentSettings, ...] = ()
     settlement: tuple[SettlementSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -34,10 +34,13 @@ from gateway.keeper import Keeper
 from gateway.keywatch import KeyWatch, books_now
 from gateway.links import LinkKeeper, link_grace_s
 from gateway.metrics import LinkState, Metrics
+from gateway.payments.desk import PaymentDesk
+from gateway.payments.registry import SOURCES, Factory, made
 from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
 from gateway.world import World
+from ledger import records
 from ledger.store import Observer, Store, open_store
 from sts.modules.contract import SecurityModule
 from sts.modules.pool import ModulePool
@@ -168,6 +171,7 @@ class Gateway:
         module: SecurityModule,
         metrics: Metrics,
         keeper: Keeper | None = None,
+        kinds: Mapping[str, Factory] = SOURCES,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -215,6 +219,7 @@ class Gateway:
             on_refused=metrics.callback_refused,
             on_lost=metrics.ussd_screen_lost,
         )
+        self.payments = PaymentDesk(shop, store, self.desk, made(settings, world.now, kinds), metrics)
         self.callbacks = self._callback_server(catalogue)
         self._callbacks_serve = asyncio.Event()
         metrics.watch_queue(lambda: store.waiting)
@@ -239,6 +244,7 @@ class Gateway:
             help_text=lambda: catalogue.text("ussd_over", {}, language),
             on_refused=self.metrics.callback_refused,
         )
+        routes += self.payments.routes()
         if not routes:
             return None
         return CallbackServer(
@@ -248,8 +254,13 @@ class Gateway:
             Limits(settings.body_octets_max, settings.read_timeout_s, settings.at_once_max),
             settings.trusted_proxies,
             _server_tls(self.settings),
-            self.metrics.callback_refused,
+            self._callback_refused,
         )
+
+    def _callback_refused(self, route: str, why: str) -> None:
+        self.metrics.callback_refused(route, why)
+        if route.startswith("payment:"):
+            self.payments.refused(route, why)
 
     async def run(self) -> None:
         """Serve until cancelled; then say goodbye to the peers and finish what is in flight."""
@@ -266,6 +277,7 @@ class Gateway:
                 tasks.create_task(self.keeper.run(), name="leases")
                 tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")
+                tasks.create_task(self.payments.run(), name="payments")
                 tasks.create_task(self._keep_resuming(), name="resume")
                 tasks.create_task(self._watch(), name="watch")
                 tasks.create_task(self.ussd.sweep(), name="ussd sessions")
@@ -275,6 +287,7 @@ class Gateway:
             if self.callbacks is not None:
                 await self.callbacks.stop()
             await self.keeper.close()
+            await self.payments.close()
             await self.delivery.close()
             await self.desk.close()
             await self.health.stop()
@@ -338,7 +351,11 @@ class Gateway:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, world: World, metrics: Metrics, module: SecurityModule | None = None
+    settings: Settings,
+    world: World,
+    metrics: Metrics,
+    module: SecurityModule | None = None,
+    kinds: Mapping[str, Factory] = SOURCES,
 ) -> AsyncIterator[Gateway]:
     """A gateway with its database open and its keys loaded, not yet serving."""
     modules.load_tables(settings.sts)  # what cannot be used is said before anything is opened
@@ -364,7 +381,11 @@ async def opened(
                 "refuse them; EA11 tokens are not concerned",
                 status.table_set,
             )
-        yield Gateway(settings, world, store, keys, metrics, keeper)
+        accounts = [f"{kind}:{one.name}" for one in settings.payment for kind in ("clearing", "suspense")]
+        if accounts:
+            currency = settings.utility.currency
+            await store.transact(lambda connection: records.ensure_accounts(connection, accounts, currency))
+        yield Gateway(settings, world, store, keys, metrics, keeper, kinds)
     finally:
         await store.close()
         if isinstance(keys, ModulePool):

@@ -23,15 +23,18 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
-from gateway import keyuse, tokens
+from gateway import keyuse, prepaid, tokens
+from gateway.payer import need_payer
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
 from gateway.quoting import quoted
 from gateway.sale import receipt_of
-from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
+from gateway.vend import PAYMENT, Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
 from ledger import selling, tables
 from ledger.batch import SET_LANGUAGE, SET_NOTICES
 from ledger.correction_tables import disclosure
+from ledger.payment_rows import SuspenseRow
+from ledger.payments_batch import prepaid_id
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Meter, Need, Phone, PurchaseRow, StoredRequest, Unit
 
@@ -40,6 +43,7 @@ log = logging.getLogger(__name__)
 _COPIES_WINDOW_S: Final = 3_600
 _ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 _SAVED_SHOWN: Final = 5
+_TOLD_AFTER_S: Final = 60.0  # so long a payer waits without a word
 
 TOMBSTONE: Final = b"reversed\0before\0"
 """The fingerprint under which a reversal keeps the key of a request that has not come; a digest has it by no chance."""
@@ -74,6 +78,11 @@ class Arrival:
                 need.meters.append(command.drn)
         if isinstance(command, CounterSale):
             need.sellers.append((command.login, self._day))
+        need_payer(need, self.shop.settings.payment, sender)
+        if self._may_use_held:
+            assert isinstance(command, Unreadable) and command.drn is not None
+            need.meters.append(command.drn)
+            need.suspense_of.append(sender)
         if isinstance(command, Buy | Price):
             since = self._id_before(self.shop.settings.purchase.just_bought_window_s)
             need.since = since if need.since is None else min(need.since, since)
@@ -86,6 +95,13 @@ class Arrival:
             need.saved_meters_of.append(sender)
         if isinstance(command, Price):
             need.owners = True
+
+    @property
+    def _may_use_held(self) -> bool:
+        """A meter and no amount: what whoever paid for a wrong meter sends, once she knows the right one."""
+        command = self.inbound.command
+        is_bare = isinstance(command, Unreadable) and command.reason is Reason.AMOUNT_NEEDED and bool(command.drn)
+        return is_bare and bool(self.shop.settings.payment)
 
     def _id_before(self, seconds: float) -> UUID:
         """An id before all that were made in so many seconds up to this request."""
@@ -131,6 +147,8 @@ class Arrival:
                 raise Refusal(Reason.TOO_OFTEN)
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
+            elif self._may_use_held and (item := prepaid.usable(self.shop, unit, inbound.sender, now)) is not None:
+                self._use_held(unit, done, now, request_id, language, phone, item)
             else:
                 language, message = self._answer(unit, now, language, phone)
                 self._reply(unit, done, now, request_id, language, message)
@@ -173,6 +191,24 @@ class Arrival:
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
         Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
 
+    def _use_held(
+        self,
+        unit: Unit,
+        done: Done,
+        now: datetime,
+        request_id: UUID,
+        language: str,
+        phone: Phone | None,
+        item: SuspenseRow,
+    ) -> None:
+        """The sender says for which meter money of hers was meant."""
+        command = self.inbound.command
+        assert isinstance(command, Unreadable)
+        meter = meter_of(unit, phone, command.drn)
+        buy = Buy(meter.drn, item.amount_minor)
+        row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
+        prepaid.use(self.shop, unit, done, now, item, row, meter)
+
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
         """The reply to everything that is not a purchase, and the language it is given in."""
         command = self.inbound.command
@@ -181,7 +217,7 @@ class Arrival:
         if isinstance(command, Price):
             return language, self._price(unit, now, language, phone, command)
         if isinstance(command, Statement):
-            return language, Message("statement", statement_of(self.shop, unit, phone))
+            return language, Message("statement", statement_of(self.shop, unit, phone, self.inbound.sender))
         if isinstance(command, Help):
             return language, Message("help", {"short_code": self.inbound.destination})
         if isinstance(command, SetLanguage):
@@ -247,15 +283,20 @@ class Arrival:
         return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
 
 
-def statement_of(shop: Shop, unit: Unit, phone: Phone | None) -> dict[str, Any]:
-    """The values of a statement: balance of wallet or float, and debts. Raises Refusal for a phone without either."""
+def statement_of(shop: Shop, unit: Unit, phone: Phone | None, msisdn: str) -> dict[str, Any]:
+    """The values of a statement: balance of wallet, float or the phone's prepaid money, and debts.
+
+    Raises Refusal for a phone without any of them.
+    """
     account = (phone.wallet_id or phone.station_account_id) if phone is not None else None
-    if phone is None or account is None:
+    if account is None and prepaid_id(msisdn) in unit.balances:
+        account = prepaid_id(msisdn)
+    if account is None:
         raise Refusal(Reason.PAYER_UNKNOWN)
     owed = sum(
         debt.outstanding_minor
         for point in unit.points.values()
-        if point.customer_id == phone.customer_id
+        if phone is not None and point.customer_id == phone.customer_id
         for debt in unit.debts.get(point.id, ())
     )
     return shop.money(balance_minor=unit.balances[account].available_minor, debt_minor=owed)
@@ -375,6 +416,9 @@ class Continue:
                     "a token is dropped, its vending key is not in use any more", extra={"purchase": str(row.id)}
                 )
                 event, life.refusal = Event.TOKEN_REFUSED, Refusal(Reason.KEY_MISSING, drn=life.meter.drn)
+        if event is Event.MODULE_SILENT and life.is_paid and not life.split[PAYMENT].get("told"):
+            if now - row.accepted_at >= timedelta(seconds=_TOLD_AFTER_S):
+                Vending(self.shop, unit, done, now).tell_waiting(life)
         if event is None and State(row.state) is State.VENDING and now >= row.expires_at:
             event = Event.GAVE_UP  # held long enough; the token was never shown
         Vending(self.shop, unit, done, now).walk(life, event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from gateway.purchase import WAITING, Event, State
 from gateway.reversal import Answer, Reversal, Reverse, Reversed
 from gateway.vend import Ask, Done, Shop
 from ledger import purchases
+from ledger.payment_rows import PaymentRow
 from ledger.reasons import Reason
 from ledger.store import Store
 from sts.errors import Fault, StsError
@@ -64,6 +65,9 @@ class VendingDesk:
         self._pace = Pace(customers.requests_per_sender_max, customers.sender_window_s)
         self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
         self._ends: dict[UUID, asyncio.Future[None]] = {}  # purchases whose end somebody here waits for
+        self.collector: Callable[[PaymentRow], None] | None = (
+            None  # asks payers for money; without one the timetable does
+        )
         self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
 
     async def receive(self, inbound: Inbound) -> None:
@@ -167,6 +171,9 @@ class VendingDesk:
             self._metrics.fault("desk")
         if done.replies:
             self._outgoing.enqueue(done.replies)
+        if self.collector is not None:
+            for payment in done.collects:
+                self.collector(payment)
         for purchase_id, point in done.wait_for.items():
             if purchase_id not in self._queued[point]:
                 self._queued[point].append(purchase_id)
@@ -224,7 +231,13 @@ class VendingDesk:
             deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_MADE, digits, makers)
         except (ModuleSilent, TimeoutError):
             log.warning("the security module did not answer in time", extra={"purchase": str(ask.purchase_id)})
-            deed = Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
+            # Where outside money came in for it, it is asked on: its time is up only when the purchase's is.
+            is_over = not ask.is_patient or self._shop.world.now() >= ask.expires_at
+            deed = (
+                Continue(self._shop, ask.purchase_id, Event.GAVE_UP, reason=Reason.MODULE_SILENT)
+                if is_over
+                else Continue(self._shop, ask.purchase_id, Event.MODULE_SILENT)
+            )
         except StsError as error:
             log.error("the security module refused a token", extra={"fault": error.fault.name})
             deed = Continue(self._shop, ask.purchase_id, Event.TOKEN_REFUSED, reason=tokens.fault_reason(error))

@@ -81,6 +81,16 @@ class Metrics:
         self._ussd_lost = self._counter(
             "ussd_screens_lost", "USSD screens over SMPP that the message centre did not take in time.", "service"
         )
+        self._payments_said = self._counter(
+            "payment_events", "What sources said of payments, by how it was heard.", "source", "how", "said"
+        )
+        self._payments_came_to = self._counter(
+            "payment_outcomes", "What came of the words of sources.", "source", "outcome"
+        )
+        self._payments_waiting = self._gauge("payments_waiting", "Payments that are waited for.", "source")
+        self._payments_age = self._gauge(
+            "payments_waiting_age_seconds", "Age of the oldest payment that is waited for; 0 if none is.", "source"
+        )
         self._outcomes = self._counter(
             "outcomes", "Requests answered, by reason; OK where nothing was refused.", "channel", "reason"
         )
@@ -179,6 +189,19 @@ class Metrics:
     def callback_refused(self, route: str, why: str) -> None:
         """A provider's callback was not taken: `route` is its name, not its path; `why` a stable word."""
         self._callbacks_refused.labels(self._channels.bounded(route), why).inc()
+
+    def payment_said(self, source: str, how: str, said: str) -> None:
+        """A source said this of a payment: `how` is ASKED, CALLBACK or POLL; all three of closed lists."""
+        self._payments_said.labels(source, how, said).inc()
+
+    def payment_came_to(self, source: str, outcome: str) -> None:
+        """What came of a source's word: a name of gateway/payments/intake.py."""
+        self._payments_came_to.labels(source, outcome).inc()
+
+    def payments_waiting(self, source: str, count: int, oldest_s: float) -> None:
+        """How many payments of a source are waited for, and for how long the oldest."""
+        self._payments_waiting.labels(source).set(count)
+        self._payments_age.labels(source).set(oldest_s)
 
     def ussd_screen_lost(self, service: str) -> None:
         """A screen was dropped; `service` is a name of the settings."""

@@ -16,6 +16,8 @@ class State(StrEnum):
     """Where a purchase stands, as stored."""
 
     RECEIVED = "RECEIVED"  # stored, not yet priced
+    AWAITING = "AWAITING"  # priced; the payer is asked for the money, and nothing is held meanwhile
+    UNPAID = "UNPAID"  # ended without the money of an outside source; if it comes all the same, it may still buy
     PAYING = "PAYING"  # priced; the money is being taken
     VENDING = "VENDING"  # the money is held; the token is being made
     VENDED = "VENDED"  # money and token are posted, the reply is owed
@@ -32,6 +34,8 @@ class Event(StrEnum):
     """What can happen to a purchase."""
 
     QUOTED = "QUOTED"
+    PAYMENT_NEEDED = "PAYMENT_NEEDED"  # priced, and an outside source must bring the money first
+    MONEY_IN = "MONEY_IN"  # what was asked for is in our books, with the payer
     DECLINED = "DECLINED"
     PAID = "PAID"
     PAYMENT_UNCLEAR = "PAYMENT_UNCLEAR"
@@ -52,6 +56,7 @@ class Effect(StrEnum):
 
     NOTHING = "NOTHING"
     QUOTE = "QUOTE"
+    COLLECT = "COLLECT"  # looked after by the payment's own table, gateway/payments/life.py
     TAKE_PAYMENT = "TAKE_PAYMENT"
     ASK_PAYMENT_STATUS = "ASK_PAYMENT_STATUS"
     MAKE_TOKEN = "MAKE_TOKEN"
@@ -83,8 +88,18 @@ S, E, F = State, Event, Effect
 TABLE: Final[dict[State, dict[Event, Step]]] = {
     S.RECEIVED: {
         E.QUOTED:          Step(S.PAYING,     F.TAKE_PAYMENT),
+        E.PAYMENT_NEEDED:  Step(S.AWAITING,   F.COLLECT),
         E.DECLINED:        Step(S.REFUSED,    F.REPLY_REFUSAL),
         E.REVERSAL_ASKED:  Step(S.REFUSED,    F.REPLY_REFUSAL),
+    },
+    S.AWAITING: {          # the money comes into our books first; then it is as if the customer had had it all along
+        E.MONEY_IN:        Step(S.RECEIVED,   F.QUOTE),               # priced again: hours may have passed
+        E.DECLINED:        Step(S.UNPAID,     F.REPLY_REFUSAL),
+        E.REVERSAL_ASKED:  Step(S.REFUSED,    F.REPLY_REFUSAL),       # money that comes now stays with the payer
+    },
+    S.UNPAID: {
+        E.MONEY_IN:        Step(S.RECEIVED,   F.QUOTE),               # success is final, however late
+        E.REVERSAL_ASKED:  Step(S.REFUSED,    F.NOTHING),
     },
     S.PAYING: {
         E.PAID:            Step(S.VENDING,    F.MAKE_TOKEN),
@@ -145,11 +160,13 @@ TABLE: Final[dict[State, dict[Event, Step]]] = {
 
 # Sold, and undone again: the money is back.
 UNDONE: Final = frozenset({State.SEALED, State.REFUNDED})
-# A purchase that has ended owes nothing more; a delivered one may still be undone, which is another end.
-ENDS: Final = frozenset({State.DELIVERED, State.REFUSED, State.RETURNED}) | UNDONE
+# A purchase that has ended owes nothing more; a delivered one may still be undone, which is another end, and one that
+# was not paid may still be paid.
+ENDS: Final = frozenset({State.DELIVERED, State.UNPAID, State.REFUSED, State.RETURNED}) | UNDONE
 SOLD: Final = frozenset({State.VENDED, State.DELIVERED})
-# What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after.
-WAITING: Final = frozenset(State) - ENDS - {State.VENDED}
+# What still owes an effect to itself; VENDED owes only its reply, which the outbox looks after, and AWAITING a payment,
+# which the timetable of payments looks after.
+WAITING: Final = frozenset(State) - ENDS - {State.VENDED, State.AWAITING}
 
 
 # Where an answer is awaited that no effect is owed for, a restart has lost it: what is then taken to have happened.

@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.purchase import Event
-from gateway.vend import Done, Life, Shop, Vending, sold_message
+from gateway.vend import PAYMENT, Done, Life, Shop, Vending, sold_message
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Meter, PurchaseRow, Unit
 
 _OWNER_AREA_MAX = 20  # a screen is small, and so is a message
 
 
-def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> dict[str, Any]:
+def quoted(
+    shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int, *, is_paid: bool = False
+) -> dict[str, Any]:
     """The values of the sale that `row` would become just now, of its money and units, without token or receipt.
 
-    `nth` as in `channels.commands.Buy`. The unit is left as it was. `owner` and `area` are there where the unit holds
-    them; `by` is "wallet" or "float". Raises the Refusal that the sale would meet; BUSY while another purchase
-    for this service point is under way.
+    `nth` as in `channels.commands.Buy`; `is_paid`: outside money for it stands in the account of `row.payer_id`. The
+    unit is left as it was. `owner` and `area` are there where the unit holds them; `by` is "wallet", "float" or
+    "prompt": an outside source brings the money, and `balance_minor` is 0. Raises the Refusal that the sale would meet;
+    BUSY while another purchase for this service point is under way.
     """
-    life = Life(row, meter, nth=nth)
+    life = Life(row, meter, nth=nth, split={PAYMENT: {"paid": True}} if is_paid else {})
     mark = unit.mark()
     try:
         event = Vending(shop, unit, Done(is_told_here=True), shop.world.now()).quote(life)
@@ -27,11 +30,11 @@ def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> 
         unit.rollback(mark)
     if event is None:
         raise Refusal(Reason.BUSY)
-    if event is not Event.QUOTED:
+    if event not in (Event.QUOTED, Event.PAYMENT_NEEDED):
         raise life.refusal or Refusal(Reason.INTERNAL)
-    assert row.payer_id is not None
     row.receipt = None
-    left = unit.balances[row.payer_id].available_minor - row.amount_minor
+    left = unit.balances[row.payer_id].available_minor - row.amount_minor if row.payer_id is not None else 0
+    by = "wallet" if row.station_id is None else "float"
     told = sold_message(shop, row, meter.drn, life.split, life.tokens, left).values
     owner, area = owner_of(unit, meter.drn)
     return {
@@ -39,7 +42,7 @@ def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> 
         "free_units_tenths": life.split["free_units_tenths"],
         "owner": owner,
         "area": area,
-        "by": "float" if row.station_id is not None else "wallet",
+        "by": by if event is Event.QUOTED else "prompt",
     }
 
 

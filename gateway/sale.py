@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ledger import pricing
-from ledger.unit import DebtRow, Point
+from ledger.unit import DebtRow, Point, PurchaseRow, Unit
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RECEIPTS_SINCE_MS: Final = 1_704_067_200_000  # 2024-01-01; 41 bits last until 2093
@@ -151,3 +152,41 @@ def split_json(sale: pricing.Sale, station_code: str | None) -> dict[str, Any]:
         "commission_minor": 0,
         "station_code": station_code or "",
     }
+
+
+def set_account(unit: Unit, row: PurchaseRow, after: Mapping[str, Any], taken: Mapping[str, int]) -> bool:
+    """Store the counters and debts after a sale; whether its service point was held for it until now."""
+    point_id = row.service_point_id
+    point = unit.points[point_id]
+    unit.put(
+        "points",
+        point_id,
+        replace(
+            point,
+            counter_month=after["counter_month"],
+            month_units_tenths=after["month_units_tenths"],
+            fixed_through_month=after["fixed_through_month"],
+            fixed_through_date=date.fromisoformat(after["fixed_through_date"]),
+            fixed_shortfall_minor=after["fixed_shortfall_minor"],
+            carry_minor=after["carry_minor"],
+            free_last_month=after["free_last_month"],
+            vending=None,
+            last_sale=row.id,
+        ),
+    )
+    debts = unit.debts.get(point_id)
+    if debts:
+        # What was taken is taken off what stands there now: a debt may have been changed while a module was asked.
+        changed = tuple(
+            replace(
+                debt,
+                outstanding_minor=max(0, debt.outstanding_minor - taken.get(debt.code, 0)),
+                recovered_this_month_minor=after["debts"][debt.code],
+            )
+            if debt.code in after["debts"]
+            else debt
+            for debt in debts
+        )
+        if changed != debts:
+            unit.put("debts", point_id, changed)
+    return point.vending is not None

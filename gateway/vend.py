@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from operator import attrgetter
 from typing import Any, Final
@@ -21,15 +21,17 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
-from gateway import keyuse, tokens
+from gateway import again, keyuse, tokens
 from gateway.keyuse import Asked
-from gateway.purchase import UNDONE, Effect, Event, State, Step, step
-from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
+from gateway.payer import Payer, new_payment, who_pays
+from gateway.purchase import Effect, Event, State, Step, step
+from gateway.sale import account_of, after_json, priced_from_json, receipt_of, set_account, split_json
 from gateway.undo import take_back_key_change, undo_json, undo_sale
 from gateway.world import World
 from ledger import books, entries, pricing, selling, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
 from ledger.meterlife import Status
+from ledger.payment_rows import PaymentRow
 from ledger.reasons import Reason, Refusal
 from ledger.unit import Meter, Phone, PurchaseRow, TokenRow, Unit
 from sts.errors import StsError
@@ -37,13 +39,11 @@ from sts.modules.contract import ModuleSilent, SecurityModule
 
 log = logging.getLogger(__name__)
 
+PAYMENT: Final = "payment"  # where a purchase's outside payment stands in its `sale`
 # Channels that cannot be written to later, and the one that brings their replies.
-REPLIES_BY: Final = {"ussd": "sms"}
+REPLIES_BY: Final = {"ussd": "sms", "payment": "sms"}
 # Priced and not posted: what the sale will change is kept beside its split.
 _UNPOSTED = frozenset({State.PAYING, State.VENDING, State.CANCELLING, State.RETURNING, State.RETURNED, State.REFUSED})
-
-# What a meter's purchases of late are counted by: sold, or on their way to it.
-_COUNTED = frozenset({State.PAYING, State.VENDING, State.VENDED, State.DELIVERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,17 @@ class Shop:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A module must be asked for these tokens of a purchase; their inputs are stored."""
+    """A module must be asked for these tokens of a purchase; their inputs are stored.
+
+    `is_patient`: outside money is in for it, so silence of the module is no reason to give up before `expires_at`.
+    """
 
     purchase_id: UUID
     requests: tuple[Asked, ...]
     token_count: int
     accepted_at: datetime
     expires_at: datetime
+    is_patient: bool = False
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Done:
 
     replies: list[Reply] = field(default_factory=list)
     ask: list[Ask] = field(default_factory=list)
+    collects: list[PaymentRow] = field(default_factory=list)  # stored; their payers are to be asked for the money
     wait_for: dict[UUID, UUID] = field(default_factory=dict)  # purchase -> service point that is busy
     freed: UUID | None = None  # a service point on which others may have waited
     is_fault: bool = False  # a bug of ours was met
@@ -108,7 +113,11 @@ class Done:
 
 @dataclass(slots=True)
 class Life:
-    """One purchase while a deed works on it; `row` is its own copy."""
+    """One purchase while a deed works on it; `row` is its own copy.
+
+    Where an outside source brings the money, `split["payment"]` says of it: id, source, version (of the tariff it was
+    quoted by), paid, late (after the order was closed), told (that the token takes its time).
+    """
 
     row: PurchaseRow
     meter: Meter
@@ -119,6 +128,11 @@ class Life:
     refusal: Refusal | None = None
     is_stored: bool = False  # the purchase's row is in the database
     tokens_are_stored: bool = False
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether an outside source has brought the money for it."""
+        return bool(self.split.get(PAYMENT, {}).get("paid"))
 
     @classmethod
     def of(cls, unit: Unit, row: PurchaseRow) -> Life:
@@ -146,6 +160,7 @@ class Vending:
         self.unit = unit
         self.done = done
         self.now = now
+        self.tells_kept = True  # that refused money stays with the payer; else the caller places it, and tells
 
     def walk(self, life: Life, event: Event | None = None) -> None:
         """Follow the table from where the purchase stands, until it ends or must wait; then store it."""
@@ -170,11 +185,13 @@ class Vending:
     def _carry_out(self, life: Life, effect: Effect) -> Event | None:
         if effect is Effect.QUOTE:
             return self._quote(life)
-        if effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
+        if effect is Effect.COLLECT:
+            self._collect(life)
+        elif effect is Effect.TAKE_PAYMENT or effect is Effect.ASK_PAYMENT_STATUS:
             return self._take_payment(life)
-        if effect is Effect.MAKE_TOKEN:
+        elif effect is Effect.MAKE_TOKEN:
             return self._make_token(life)
-        if effect is Effect.RECORD_AND_REPLY:
+        elif effect is Effect.RECORD_AND_REPLY:
             self._record(life)
         elif effect is Effect.GIVE_BACK:
             return self._give_back(life)
@@ -199,9 +216,10 @@ class Vending:
                 raise Refusal(Reason.METER_BLOCKED, drn=meter.drn)
             if self.now >= row.expires_at:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
-            self._refuse_second(life)
-            self._refuse_too_often(life)
-            account, station = self._payer(unit.phones.get(row.sender), meter, row)
+            if not life.is_paid:  # who has paid means it
+                again.require(self.shop.settings, unit, row, meter, life.nth)
+            payer = Payer(row.payer_id) if life.is_paid else who_pays(unit, self.shop.settings.payment, row, meter)
+            account, station = payer.account, payer.station
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
@@ -214,7 +232,7 @@ class Vending:
                 fee_minor=self.shop.settings.channel(row.channel).fee_minor,
                 debt_cap_percent=self.shop.debt_cap_percent,
             )
-            self._require_money(account, station, row.amount_minor)
+            self._require_payable(life, payer, sale)
             selling.require_seller(unit, row.id, row.channel, row.amount_minor)
             life.tokens, life.meter = tokens.inputs(self._minting(), row.id, meter, sale)
         except Refusal as refusal:
@@ -223,6 +241,7 @@ class Vending:
         except tokens.KeyChangeFirst as first:
             self._give_key_change(life, first)
             return Event.DECLINED
+        payment = life.split.get(PAYMENT)
         life.split = split_json(sale, station.station_code if station else None)
         day = self.shop.local(row.accepted_at).date()
         life.split["commission_minor"] = selling.commission(station, day, row.amount_minor, life.split)
@@ -238,58 +257,24 @@ class Vending:
         row.tariff_code = point.tariff_code
         row.tariff_version = sale.tariff_version
         row.units_tenths = sale.units_tenths
+        if payer.source is not None:
+            life.split[PAYMENT] = {"source": payer.source.name, "version": sale.tariff_version}
+            return Event.PAYMENT_NEEDED
+        if payment is not None:
+            life.split[PAYMENT] = payment
         row.receipt = receipt_of(row.id)
         return Event.QUOTED
 
-    def _refuse_second(self, life: Life) -> None:
-        """The same sender, meter and amount a moment ago is most likely the same wish sent twice."""
-        row = life.row
-        since = row.accepted_at - timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
-        same = [
-            bought
-            for bought in self.unit.recent.get(row.meter_id, ())
-            if bought.id != row.id
-            # Of two that still wait, the later must not refuse the one it repeats. Ids of other nodes may lie anywhere.
-            and (bought.state != State.RECEIVED or bought.id < row.id)
-            and bought.sender == row.sender
-            and bought.amount_minor == row.amount_minor
-            and bought.accepted_at >= since
-            and bought.state not in (State.REFUSED, State.RETURNED, State.RETURNING, State.CANCELLING, *UNDONE)
-        ]
-        if len(same) >= life.nth:
-            last = same[-1]
-            raise Refusal(
-                Reason.JUST_BOUGHT,
-                drn=life.meter.drn,
-                amount_minor=row.amount_minor,
-                seconds=max(0, int((row.accepted_at - last.accepted_at).total_seconds())),
-                receipt=receipt_of(last.id),
-                again=len(same) + 1,
-            )
-
-    def _refuse_too_often(self, life: Life) -> None:
-        """A meter that is bought for again and again in the time for which the batch looks back anyway."""
-        row, most = life.row, self.shop.settings.customers.purchases_per_meter_max
-        if not most or not row.sender or len(self.unit.recent.get(row.meter_id, ())) < most:
-            return
-        since = row.accepted_at - timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
-        sold = sum(
-            bought.id != row.id and bought.accepted_at >= since and bought.state in _COUNTED
-            for bought in self.unit.recent[row.meter_id]
-        )
-        if sold >= most:
-            raise Refusal(Reason.TOO_OFTEN)
-
-    def _payer(self, phone: Phone | None, meter: Meter, row: PurchaseRow) -> tuple[UUID, Phone | None]:
-        """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""
-        if phone is not None and phone.wallet_id is not None:
-            enough = self.unit.balances[phone.wallet_id].available_minor >= row.amount_minor
-            if enough or phone.station_account_id is None:
-                return phone.wallet_id, None
-        if phone is None or phone.station_account_id is None:
-            raise Refusal(Reason.PAYER_UNKNOWN)
-        selling.require_station(phone, row.channel, meter)
-        return phone.station_account_id, phone
+    def _require_payable(self, life: Life, payer: Payer, sale: pricing.Sale) -> None:
+        """Refuse what nobody would pay for, or what was paid for at another price."""
+        row, payment = life.row, life.split.get(PAYMENT, {})
+        if payment.get("late") and payment.get("version") != sale.tariff_version:
+            raise Refusal(Reason.PRICE_CHANGED, drn=life.meter.drn)
+        if payer.how:
+            values = {"drn": life.meter.drn, "amount_minor": row.amount_minor, "units_tenths": sale.units_tenths}
+            raise Refusal(Reason.PAY_FIRST, **values, how=payer.how)
+        if payer.account is not None:
+            self._require_money(payer.account, payer.station, row.amount_minor)
 
     def _require_money(self, account: UUID, station: Phone | None, amount_minor: int) -> None:
         try:
@@ -321,6 +306,14 @@ class Vending:
         life.refusal = Refusal(Reason.KEY_CHANGE_FIRST, drn=drn)
         life.meter = first.meter
         self._set_meter(life)
+
+    def _collect(self, life: Life) -> None:
+        """Store that money is to be asked for, under the id by which the source will know it for ever."""
+        row, payment = life.row, life.split[PAYMENT]
+        asked = new_payment(self.shop.world.new_id(), payment["source"], row, life.meter, self.shop.settings, self.now)
+        payment["id"] = str(asked.id)
+        self.unit.put("payments", asked.id, asked)
+        self.done.collects.append(asked)
 
     def _take_payment(self, life: Life) -> Event:
         """Wallets and floats are in our own books: the answer is certain and at once."""
@@ -378,7 +371,8 @@ class Vending:
                 life.meter = replace(life.meter, change_given_at=given_at)
             self._set_meter(life)
         requests = keyuse.asked(self.unit, self.shop.module, life.meter, life.tokens)
-        ask = Ask(life.row.id, requests, len(life.tokens), life.row.accepted_at, life.row.expires_at)
+        row = life.row
+        ask = Ask(row.id, requests, len(life.tokens), row.accepted_at, row.expires_at, life.is_paid)
         self.done.ask.append(ask)
 
     def _set_meter(self, life: Life) -> None:
@@ -422,47 +416,11 @@ class Vending:
             recorded_at=self.now,
             purchase_id=row.id,
         )
-        self._set_account(row, life.after, split["debts_minor"])
+        if set_account(unit, row, life.after, split["debts_minor"]):
+            self.done.freed = row.service_point_id
         if row.sender:  # a correction may be for somebody whose phone nobody knows
             available = unit.balances[row.payer_id].available_minor
             self._owe(row.id, row, sold_message(self.shop, row, life.meter.drn, split, life.tokens, available))
-
-    def _set_account(self, row: PurchaseRow, after: Mapping[str, Any], taken: Mapping[str, int]) -> None:
-        unit, point_id = self.unit, row.service_point_id
-        point = unit.points[point_id]
-        if point.vending is not None:
-            self.done.freed = point_id
-        unit.put(
-            "points",
-            point_id,
-            replace(
-                point,
-                counter_month=after["counter_month"],
-                month_units_tenths=after["month_units_tenths"],
-                fixed_through_month=after["fixed_through_month"],
-                fixed_through_date=date.fromisoformat(after["fixed_through_date"]),
-                fixed_shortfall_minor=after["fixed_shortfall_minor"],
-                carry_minor=after["carry_minor"],
-                free_last_month=after["free_last_month"],
-                vending=None,
-                last_sale=row.id,
-            ),
-        )
-        debts = unit.debts.get(point_id)
-        if debts:
-            # What was taken is taken off what stands there now: a debt may have been changed while a module was asked.
-            changed = tuple(
-                replace(
-                    debt,
-                    outstanding_minor=max(0, debt.outstanding_minor - taken.get(debt.code, 0)),
-                    recovered_this_month_minor=after["debts"][debt.code],
-                )
-                if debt.code in after["debts"]
-                else debt
-                for debt in debts
-            )
-            if changed != debts:
-                unit.put("debts", point_id, changed)
 
     def _give_back(self, life: Life) -> Event:
         """Void what was held. Nothing was held if the module answered at once; then there is nothing to give."""
@@ -490,6 +448,16 @@ class Vending:
             if not life.tokens:
                 return  # tokens are sent in any case: a screen is gone in a moment
         self._owe(life.row.id, life.row, message)
+        if life.is_paid and self.tells_kept and life.row.payer_id is not None:
+            left = self.unit.balances[life.row.payer_id].available_minor
+            values = self.shop.money(amount_minor=life.row.amount_minor, balance_minor=left)
+            self._owe(life.row.id, life.row, Message("payment_kept", values))
+
+    def tell_waiting(self, life: Life) -> None:
+        """Tell a payer, once, that the money is here and the token takes its time."""
+        life.split[PAYMENT]["told"] = True
+        values = self.shop.money(drn=life.meter.drn, amount_minor=life.row.amount_minor)
+        self._owe(life.row.id, life.row, Message("payment_waits", values))
 
     def _undo(self, life: Life) -> None:
         """The sale as if it had not been, and word of it to whoever made it."""
@@ -511,8 +479,10 @@ class Vending:
     def _store(self, life: Life) -> None:
         unit, row = self.unit, life.row
         kept: dict[str, Any] = life.split
-        if row.state == State.RECEIVED:
+        if row.state in (State.RECEIVED, State.AWAITING, State.UNPAID):
             kept = {"nth": life.nth}
+            if PAYMENT in life.split:
+                kept[PAYMENT] = life.split[PAYMENT]
         elif row.state in _UNPOSTED and life.split:
             kept = {**life.split, "after": life.after}
         row.sale = json.dumps(kept, separators=(",", ":")) if kept else None
@@ -538,6 +508,7 @@ class Vending:
                     row.units_tenths,
                     row.sale,
                     row.receipt,
+                    row.accepted_at,
                     row.expires_at,
                 ),
             )

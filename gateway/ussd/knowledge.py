@@ -99,7 +99,7 @@ class UnitKnowledge:
         return quoted(shop, self._unit, row, meter, nth)
 
     def balance(self) -> Mapping[str, Any]:
-        return statement_of(self._shop, self._unit, self._phone)
+        return statement_of(self._shop, self._unit, self._phone, self._inbound.sender)
 
     def last_sales(self) -> Sequence[SaleInfo]:
         if not self._hints.last_sales:

@@ -24,6 +24,7 @@ from config.languages import Catalogue
 from config.settings import UssdSettings
 from gateway import tokens
 from gateway.deeds import Arrival, set_phone
+from gateway.payer import need_payer
 from gateway.purchase import ENDS, SOLD, State
 from gateway.ussd.knowledge import Hints, NotLookedUp, UnitKnowledge
 from gateway.vend import Done, Shop
@@ -76,6 +77,7 @@ class StepDeed:
         need.sessions_of.append(step.msisdn)
         need.phones.append(step.msisdn)
         need.saved_meters_of.append(step.msisdn)
+        need_payer(need, self.shop.settings.payment, step.msisdn)
         need.meters.extend(hints.drns)
         need.purchases.extend(hints.purchases)
         need.owners = True
@@ -225,7 +227,10 @@ class _Step:
                 page = self._end("ussd_keys_sent")  # in order, by SMS, where they can be kept
             elif refusal is None:
                 assert self.bought is not None
-                page = self._end("ussd_under_way") if self.waits_for else self._purchase_page(self.bought)
+                if self.done.collects:
+                    page = self._end("ussd_enter_pin")
+                else:
+                    page = self._end("ussd_under_way") if self.waits_for else self._purchase_page(self.bought)
             else:
                 turn = dialogue.refused(place, refusal)
         if page is None:
@@ -261,6 +266,8 @@ class _Step:
             return self._sold_page(purchase_id)
         if state in _UNDONE:
             return self._end("ussd_not_bought")
+        if state is State.AWAITING:
+            return self._end("ussd_enter_pin")
         return self._end("ussd_under_way")
 
     def _sold_page(self, purchase_id: UUID) -> Page:

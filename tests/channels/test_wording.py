@@ -93,6 +93,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "opted_out": {},
     "opted_in": {},
     "language_set": {},
+    "payment_held": {**TYPICAL, "days": 30, "code": "1AG7027SACNMA"},
+    "payment_kept": TYPICAL,
+    "payment_waits": TYPICAL,
 }
 # Generous: thirteen digits, seven-figure money where a limit or a balance stands.
 GENEROUS: dict[str, Any] = {
@@ -109,9 +112,17 @@ GENEROUS: dict[str, Any] = {
     "seconds": 119,
     "again": 2,
     "receipt": "1AG7027SACNMA",
+    "paid_minor": 1_000_050,
+    "units_tenths": 44_300,
+    "how": "Paybill 888880, account = meter",
 }
 # What comes with a key-change set is longer than one message anyway.
-IN_TWO_MESSAGES = {("ar", Reason.JUST_BOUGHT), ("ar", Reason.KEY_CHANGE_FIRST)}
+IN_TWO_MESSAGES = {
+    ("ar", Reason.JUST_BOUGHT),
+    ("ar", Reason.KEY_CHANGE_FIRST),
+    ("ar", Reason.PAY_FIRST),
+    ("ar", Reason.PAYMENT_EXPIRED),
+}
 REFUSALS = [(language, reason) for language in LANGUAGES for reason in Reason]
 
 
@@ -149,10 +160,15 @@ def test_refusals_do_with_the_values_that_must_be_there(language: str) -> None:
         Reason.AMOUNT_MAX: {"max_minor": 5_000_000, **MONEY},
         Reason.FUNDS_SHORT: {"balance_minor": 0, "amount_minor": 50_000, **MONEY},
         Reason.JUST_BOUGHT: {"drn": "04012345676", "amount_minor": 50_000, "seconds": 5, "again": 2, **MONEY},
+        Reason.PAY_FIRST: {"drn": "04012345676", "amount_minor": 50_000, "how": "Paybill 888880", **MONEY},
+        Reason.PAID_LESS: {"paid_minor": 30_000, "amount_minor": 50_000, "balance_minor": 30_000, **MONEY},
+        Reason.PAYMENT_EXPIRED: {"drn": "04012345676", "amount_minor": 50_000, **MONEY},
+        Reason.PRICE_CHANGED: {"drn": "04012345676"},
     }
+    payment = {reason: {"amount_minor": 50_000, **MONEY} for reason in Reason if reason.startswith("PAYMENT_")}
     GAPS.clear()
     for reason in Reason:
-        render(Message(reason.value.lower(), needed.get(reason, {})), language, CATALOGUE)
+        render(Message(reason.value.lower(), {**payment, **needed}.get(reason, {})), language, CATALOGUE)
     assert GAPS == []
 
 

@@ -21,6 +21,7 @@ import config
 from config.load import SettingsFaults, load
 from config.settings import (
     ChannelSettings,
+    PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     Secret,
@@ -36,6 +37,7 @@ LISTS: dict[str, Any] = {
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
     "ussd": UssdSettings,
+    "payment": PaymentSettings,
     "settlement": SettlementSettings,
 }
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'

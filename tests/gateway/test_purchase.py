@@ -50,11 +50,13 @@ class Situation:
     reversals_left: int = 2
     refunds_left: int = 1
     crashes_left: int = 1
+    late_left: int = 1  # money of an outside source that comes after the order was closed
 
 
 # Every answer an effect may get, with the truth after it: (event, money taken), None where it stays as it is.
 _ANSWERS: dict[Effect, list[tuple[Event, bool | None]]] = {
-    F.QUOTE: [(E.QUOTED, None), (E.DECLINED, None)],
+    F.QUOTE: [(E.QUOTED, None), (E.DECLINED, None), (E.PAYMENT_NEEDED, None)],
+    F.COLLECT: [(E.MONEY_IN, None), (E.DECLINED, None)],  # into the payer's own account: not taken by the sale yet
     F.TAKE_PAYMENT: [(E.PAID, True), (E.DECLINED, False), (E.PAYMENT_UNCLEAR, True), (E.PAYMENT_UNCLEAR, False)],
     F.MAKE_TOKEN: [(E.TOKEN_MADE, None), (E.TOKEN_REFUSED, None), (E.MODULE_SILENT, None), (E.GAVE_UP, None)],
     F.RECORD_AND_REPLY: [(E.REPLY_CONFIRMED, None), (E.REPLY_LOST, None)],
@@ -109,8 +111,13 @@ def _next(table: Table, now: Situation, is_unseen: Unseen) -> Iterator[tuple[str
             yield "handed", replace(now, handed=True, certain=False)
             continue
         for event, taken in _answers(effect, now):
+            if effect is F.COLLECT and now.state is S.REFUSED:  # taken back meanwhile: the money stays with its payer
+                yield "kept", replace(now, pending=now.pending - {effect})
+                continue
             answered = replace(now, pending=now.pending - {effect}, taken=taken)
             yield event, _enter(table, answered, event)
+    if now.state is S.UNPAID and now.late_left:
+        yield E.MONEY_IN, _enter(table, replace(now, late_left=0), E.MONEY_IN)
     if now.handed and not now.shown and not now.vouched:
         yield "shown", replace(now, shown=True)
     if now.reversals_left:
@@ -187,6 +194,8 @@ def test_every_interleaving_ends_with_a_token_for_money_or_neither() -> None:
         (S.SEALED, E.REPLY_CONFIRMED, Step(S.DELIVERED, F.NOTHING)),  # forgetting that it was sealed
         (S.RETURNING, E.REVERSAL_ASKED, Step(S.RETURNING, F.NOTHING)),  # forgetting what is owed
         (S.CANCELLING, E.PAYMENT_UNCLEAR, Step(S.REFUSED, F.NOTHING)),  # not giving back what may be taken
+        (S.AWAITING, E.MONEY_IN, Step(S.VENDING, F.MAKE_TOKEN)),  # a token without taking the money from the payer
+        (S.UNPAID, E.MONEY_IN, Step(S.VENDED, F.RECORD_AND_REPLY)),
     ],
 )
 def test_the_walk_catches_a_wrong_row(state: State, event: Event, wrong: Step) -> None:
@@ -224,8 +233,9 @@ def test_every_state_event_and_effect_is_used() -> None:
 
 
 def test_ends_stay_ended_and_what_was_vended_is_never_refused() -> None:
-    for end in ENDS - {S.DELIVERED}:
+    for end in ENDS - {S.DELIVERED, S.UNPAID}:
         assert {to.state for to in TABLE[end].values()} == {end}
+    assert {to.state for to in TABLE[S.UNPAID].values()} == {S.RECEIVED, S.REFUSED}
     assert {to.state for to in TABLE[S.DELIVERED].values()} == {S.DELIVERED} | UNDONE
     reached, todo = {S.VENDED}, [S.VENDED]
     while todo:

@@ -14,13 +14,14 @@ import sqlalchemy as sa
 import gateway
 from channels.commands import Buy, Command
 from channels.contract import Inbound
-from config.settings import CustomerSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
+from config.settings import CustomerSettings, PaymentSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
 from gateway.deeds import Arrival
 from gateway.intake import load_folder
 from gateway.tokens import key_text
 from gateway.vend import Done, Shop
 from ledger import tables
 from ledger.accounts import id_of
+from ledger.records import ensure_accounts
 from ledger.store import Observer, Store, migrate, open_store
 from ledger.trial_balance import broken_invariants
 from sts.derivation import VendingKey, with_odd_parity
@@ -135,14 +136,16 @@ async def open_counter(
     give_up_s: float = 60,
     sts: StsSettings | None = None,
     observer: Observer | None = None,
+    payment: tuple[PaymentSettings, ...] = (),
 ) -> AsyncIterator[Counter]:
-    """A counter on a new database at this URL, with the sample utility loaded."""
+    """A counter on a new database at this URL, with the sample utility loaded and these sources of money."""
     seeded = world or SeededWorld()
     settings = Settings(
         utility=UTILITY,
         sts=sts or StsSettings(),
         purchase=PurchaseSettings(give_up_s=give_up_s),
         customers=CustomerSettings(purchases_per_meter_max=0),  # many tests buy for one meter all the time
+        payment=payment,
     )
     shop = Shop.of(settings, seeded, module or SoftwareModule(sample_keys()))
     await migrate(url)
@@ -150,6 +153,8 @@ async def open_counter(
     try:
         today = shop.local(seeded.now())
         await load_folder(store, SAMPLE, UTILITY, seeded, today)
+        accounts = [f"{kind}:{one.name}" for one in payment for kind in ("clearing", "suspense")]
+        await store.transact(lambda connection: ensure_accounts(connection, accounts, UTILITY.currency))
         yield Counter(shop, store, seeded, url)
     finally:
         await store.close()
