@@ -171,7 +171,12 @@ def _match(connection: sa.Connection, source: str, line_ids: Sequence[UUID], fee
             if told is not None and item.resolution is None:
                 missing.append(told)
     sets.update(connection, settlement_item, "id", rows)
-    _close_missing_there(connection, [row["payment_id"] for row in rows if row["payment_id"]], now)
+    named = [
+        payment_id
+        for line_id, (_, payment_id, ours_minor) in decided.items()
+        if page[line_id].kind == "PAYMENT" and payment_id is not None and ours_minor is not None
+    ]
+    _close_missing_there(connection, named, now)
     return Page(len(wanted), classes, tuple(missing))
 
 
@@ -342,10 +347,13 @@ def find_missing_there(
         return 0, 0
     # All of the last instant, so that none is passed over.
     rows = connection.execute(sa.select(_p.id, _p.paid_at, _p.paid_minor).where(window, _p.paid_at <= last)).all()
-    there = {
-        row.payment_id
-        for row in sets.by_key(connection, sa.select(_i.payment_id), _i.payment_id, [row.id for row in rows])
-    }
+    # A fee or a reversal that names a payment does not say that it came in.
+    known = (
+        sa.select(_i.payment_id)
+        .join(statement_line, _l.id == _i.line_id, isouter=True)
+        .where(sa.or_(_i.line_id.is_(None), _l.kind == "PAYMENT"))
+    )
+    there = {row.payment_id for row in sets.by_key(connection, known, _i.payment_id, [row.id for row in rows])}
     missed = [row for row in rows if row.id not in there]
     sets.insert(
         connection,
