@@ -15,6 +15,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from config.settings import SettlementSettings
+from gateway import till
 from gateway.bulk.lines import CSV, BadFile
 from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
@@ -23,6 +24,7 @@ from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusab
 from gateway.logs import mask_phone
 from gateway.sale import receipt_of
 from gateway.settlement import taking
+from gateway.settlement.desk import StatementDesk, payment_settings
 from gateway.settlement.mapping import BadMapping, load, shipped
 from gateway.settlement.matching import Run
 from gateway.settlement.reading import Terms
@@ -32,6 +34,7 @@ from gateway.world import RealWorld, World
 from ledger import settlement, settlement_reports, statementlines
 from ledger.bulk.scratch import Scratch
 from ledger.operators import Role, require_role
+from ledger.records import ensure_accounts
 from ledger.settlement import Item, Payout
 from ledger.settlement_reports import AGE_NAMES
 from ledger.statementmatch import CLASSES, Fees
@@ -203,15 +206,24 @@ def _match(session: Session) -> int:
 
 
 async def _run(session: Session, books: Books, settings: SettlementSettings) -> None:
-    run = Run(
-        settings.name,
-        books.write,
-        fees=_fees_of(settings),
-        zone=ZoneInfo(session.settings.utility.timezone),
-        world=session.world,
+    utility, world = session.settings.utility, session.world
+    await books.write(
+        lambda connection: ensure_accounts(
+            connection, (f"clearing:{settings.name}", f"suspense:{settings.name}"), utility.currency
+        )
     )
-    before = session.world.now() - timedelta(days=settings.missing_after_days)
-    classes = await run.all(before, books.origin)
+    async with till.opened(session.settings, world, books.store) as opened:
+        source = payment_settings(settings.name, session.settings.payment)
+        run = Run(
+            settings.name,
+            books.write,
+            fees=_fees_of(settings),
+            zone=ZoneInfo(utility.timezone),
+            world=world,
+            take=StatementDesk(opened.shop, opened.store, opened.desk, source).take,
+        )
+        before = world.now() - timedelta(days=settings.missing_after_days)
+        classes = await run.all(before, books.origin)
     for name in CLASSES:
         if count := classes.get(name, 0):
             say(f"{count:9d} {name}")

@@ -85,9 +85,9 @@ def account_payment(
     )
 
 
-def deposit(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
-    """Money that a station paid into the bank: into its float, or off what it owes."""
-    return balanced([(id_of("clearing:bank"), -amount_minor), (account, amount_minor)])
+def deposit(account: UUID, amount_minor: int, into: str = "clearing:bank") -> tuple[Posting, ...]:
+    """Money paid to the bank or the office: into a station's float, off what it owes, or into a customer's wallet."""
+    return balanced([(id_of(into), -amount_minor), (account, amount_minor)])
 
 
 def settled(source: str, bank: str, paid_minor: int, fee_minor: int) -> tuple[Posting, ...]:

@@ -19,11 +19,13 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from ledger import sets
+from ledger.deposits import BANK_SOURCE, CASH
 from ledger.matching import Class, Ours, Theirs, match
 from ledger.money import half_up
 from ledger.payment_tables import payment, payment_event, source_refund, suspense
 from ledger.settlement_tables import settlement_item, settlement_mark, statement_line
 from ledger.statementlines import NEW
+from ledger.stations_tables import deposit
 
 PAGE: Final = 500
 """Lines in a transaction."""
@@ -96,18 +98,17 @@ def match_again(
     return _match(connection, source, [row.line_id for row in lines], fees, now)
 
 
-def still_missing(connection: sa.Connection, source: str, after: UUID | None, limit: int = PAGE) -> list[Missing]:
-    """Lines that a run before this one could not take into the payments, in the order of their items."""
+def still_missing(connection: sa.Connection, source: str, after: UUID | None, limit: int = PAGE) -> list[UUID]:
+    """The next items that a run before this one left as missing here: something may have come of them since."""
     wanted = (
-        sa.select(_i.id, *_SAID)
-        .join(statement_line, _l.id == _i.line_id)
+        sa.select(_i.id)
         .where(_i.source == source, _i["class"] == Class.MISSING_HERE, _i.resolution.is_(None))
         .order_by(_i.id)
         .limit(limit)
     )
     if after is not None:
         wanted = wanted.where(_i.id > after)
-    return [found for row in connection.execute(wanted) if (found := _missing(row.id, row)) is not None]
+    return list(connection.execute(wanted).scalars())
 
 
 _SAID: Final = (
@@ -167,7 +168,8 @@ def _match(connection: sa.Connection, source: str, line_ids: Sequence[UUID], fee
         # A line of another page that is about the same payment is matched with this one, and counts with it.
         if line_id in wanted or item._mapping["class"] == NEW:
             classes[class_] = classes.get(class_, 0) + 1
-            told = _missing(item.id, page[line_id]) if class_ == Class.MISSING_HERE else None
+            is_unknown = class_ == Class.MISSING_HERE and payment_id is None
+            told = _missing(item.id, page[line_id]) if is_unknown else None
             if told is not None and item.resolution is None:
                 missing.append(told)
     sets.update(connection, settlement_item, "id", rows)
@@ -214,6 +216,12 @@ def _decide(
              None if fees is None else fees.of(one.paid_minor))
         for one in paid.values()
     ]  # fmt: skip
+    slips = _deposits(connection, source, kinds.get("PAYMENT", ()))
+    booked = {row.id: row for row in slips if row.state == "APPROVED"}
+    currency = next((one.currency for one in page.values()), "")
+    ours += [Ours(row.id, ("", "", row.slip), row.amount_minor, currency) for row in booked.values()]
+    names = {row.slip: row.id for row in slips}
+    amounts = {one.key: one.amount_minor for one in ours}
     first: set[str] = set()
     theirs = []
     for one in sorted(kinds.get("PAYMENT", ()), key=lambda line: line.line_id):
@@ -221,13 +229,17 @@ def _decide(
         own = 0 if one.receipt in first else extra.get(one.receipt, 0)
         first.add(one.receipt)
         ref = _uuid(one.our_ref)
-        refs = (one.receipt, str(ref) if ref else "")
+        slip = next((name for text in (one.our_ref, one.receipt) if (name := _slip(text)) in names), "")
+        refs = (one.receipt, str(ref) if ref else "", slip)
         theirs.append(Theirs(one.line_id, refs, one.amount_minor, one.currency, one.fee_minor + own))
+    slip_of = {one.key: one.refs[2] for one in theirs}
     decided: dict[UUID, tuple[str, UUID | None, int | None]] = {}
     for pair in match(ours, theirs):
         if pair.theirs is not None and pair.is_ is not Class.DUPLICATE_HERE:
-            ours_minor = paid[pair.ours].paid_minor if pair.ours and pair.is_ is not Class.DUPLICATE_THERE else None
-            decided[pair.theirs] = (pair.is_.value, pair.ours, ours_minor)
+            ours_minor = amounts[pair.ours] if pair.ours and pair.is_ is not Class.DUPLICATE_THERE else None
+            # A deposit that waits for its second person is not in the books yet, and is not to come in twice.
+            waits = names.get(slip_of[pair.theirs]) if pair.is_ is Class.MISSING_HERE else None
+            decided[pair.theirs] = (pair.is_.value, pair.ours or waits, ours_minor)
     by_receipt = {one.receipt: one for one in found if one.receipt}
     for one in kinds.get("FEE", ()):
         about = by_receipt.get(one.linked or one.receipt)
@@ -237,6 +249,24 @@ def _decide(
     decided |= _taken_back(connection, kinds.get("REVERSAL", ()), by_receipt)
     decided |= _given_back(connection, source, kinds.get("REFUND", ()), by_receipt)
     return decided
+
+
+def _deposits(connection: sa.Connection, source: str, lines: Sequence[Any]) -> Sequence[Any]:
+    """Deposits of stations and customers that the bank's statement may name, by their slips."""
+    if source != BANK_SOURCE:
+        return ()
+    d = deposit.c
+    wanted = sa.select(d.id, d.slip, d.state, d.amount_minor).where(
+        d.state.in_(("ENTERED", "APPROVED")), d.bank != CASH
+    )
+    return sets.by_key(
+        connection, wanted, d.slip, [_slip(text) for one in lines for text in (one.receipt, one.our_ref)]
+    )
+
+
+def _slip(text: str) -> str:
+    """As the numbers of slips are kept."""
+    return "".join(text.upper().split())
 
 
 def _taken_back(

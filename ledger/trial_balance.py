@@ -154,9 +154,10 @@ _INVARIANTS: dict[str, str] = {
         SELECT c.purchase_id FROM counter_sale c LEFT JOIN purchase p ON p.id = c.purchase_id
         WHERE coalesce(p.amount_minor, 0) <> c.cash_minor + c.card_minor + c.cheque_minor""",
     "a deposit is not posted as its state says": """
-        SELECT d.id FROM deposit d JOIN station s ON s.id = d.station_id
-        LEFT JOIN posting p ON p.txn_id = d.txn_id AND p.account_id = s.account_id
-        WHERE coalesce(p.amount_minor, 0) <>
+        SELECT d.id FROM deposit d LEFT JOIN station s ON s.id = d.station_id
+        LEFT JOIN customer c ON c.id = d.customer_id
+        LEFT JOIN posting p ON p.txn_id = d.txn_id AND p.account_id = coalesce(s.account_id, c.wallet_id)
+        WHERE (s.id IS NULL) = (c.id IS NULL) OR coalesce(p.amount_minor, 0) <>
         CASE WHEN d.state IN ('APPROVED', 'REVERSED') THEN d.amount_minor ELSE 0 END""",
     "a reversed deposit has not its reversal": """
         SELECT d.id FROM deposit d LEFT JOIN txn t ON t.id = d.reversal_id AND t.reverses = d.txn_id

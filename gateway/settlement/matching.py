@@ -7,9 +7,10 @@ nothing done twice if it is repeated: the payments know a receipt again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from gateway.world import World
@@ -48,13 +49,13 @@ class Run:
         Payments booked before `booked_before` that no statement names are missing there.
         """
         classes: dict[str, int] = {}
+        await self._left_before(classes)
         while True:
             page = await self._page()
             if not page.count:
                 break
             self._count(classes, page.classes, 1)
             await self._taken(page.missing, classes)
-        await self._left_before(classes)
         missed = await self._missing_there(booked_before)
         self._count(classes, {"MISSING_THERE": missed}, 1)
         if classes:
@@ -82,24 +83,26 @@ class Run:
             detail = await self._take(one)
             await self._write(_noting(one, detail, self._world.now()))
         items = [one.item_id for one in missing]
-        after: Page = await self._write(
+        after = await self._again(items)
+        self._count(classes, {"MISSING_HERE": len(items)}, -1)
+        self._count(classes, after.classes, 1)
+
+    async def _again(self, items: Sequence[UUID]) -> Page:
+        page: Page = await self._write(
             lambda connection: statementmatch.match_again(
                 connection, self._source, items, fees=self._fees, now=self._world.now()
             )
         )
-        self._count(classes, {"MISSING_HERE": len(items)}, -1)
-        self._count(classes, after.classes, 1)
+        return page
 
     async def _left_before(self, classes: dict[str, int]) -> None:
-        """What earlier runs could not take: lines of sources that were not set up then, or of a run broken off."""
-        after = None
-        while self._take is not None:
-            page: list[Missing] = await self._write(_left(self._source, after))
-            if not page:
-                return
-            after = page[-1].item_id
-            self._count(classes, {"MISSING_HERE": len(page)}, 1)
-            await self._taken(tuple(page), classes)
+        """What earlier runs could not take: of a source not set up then, a deposit not approved, a run broken off."""
+        after: UUID | None = None
+        while items := await self._write(_left(self._source, after)):
+            after = items[-1]
+            page = await self._again(items)
+            self._count(classes, page.classes, 1)
+            await self._taken(page.missing, classes)
 
     async def _missing_there(self, booked_before: datetime) -> int:
         missed = 0
@@ -128,5 +131,5 @@ def _noting(one: Missing, detail: str, now: datetime) -> Callable[[Any], None]:
     return lambda connection: statementmatch.note_taking(connection, one.item_id, detail, now)
 
 
-def _left(source: str, after: Any) -> Callable[[Any], list[Missing]]:
+def _left(source: str, after: UUID | None) -> Callable[[Any], list[UUID]]:
     return lambda connection: statementmatch.still_missing(connection, source, after)

@@ -267,7 +267,7 @@ def test_what_was_missing_is_matched_once_it_is_there(database_url: str) -> None
         b.statement("late", [line("R1"), line("R2")])
         (missing,) = b.match()
         assert b.classes() == {"MATCHED": ["R1"], "MISSING_HERE": ["R2"]}
-        assert statementmatch.still_missing(b.connection, "mpesa", None) == [missing]
+        assert statementmatch.still_missing(b.connection, "mpesa", None) == [missing.item_id]
         b.paid("R2")  # as the payments do when they are told
         page = statementmatch.match_again(b.connection, "mpesa", [missing.item_id], fees=None, now=b.world.now())
         assert page.classes == {"MATCHED": 1}

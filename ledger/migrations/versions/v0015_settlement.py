@@ -18,6 +18,26 @@ branch_labels = None
 depends_on = None
 
 
+def _let_deposits_be_of_customers() -> None:
+    """A deposit is a station's or a customer's."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.alter_column("deposit", "station_id", nullable=True)
+    else:
+        # SQLite cannot drop NOT NULL, and the table cannot be made anew while others refer to it; its manual names this
+        # way for taking a constraint away ("Making Other Kinds Of Table Schema Changes").
+        version = op.get_bind().exec_driver_sql("PRAGMA schema_version").scalar_one()
+        op.execute("PRAGMA writable_schema=ON")
+        op.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'station_id BLOB NOT NULL', 'station_id BLOB') "
+            "WHERE type = 'table' AND name = 'deposit'"
+        )
+        op.execute(f"PRAGMA schema_version={version + 1}")
+        op.execute("PRAGMA writable_schema=RESET")
+    op.add_column("deposit", sa.Column("customer_id", Id(), nullable=True))
+    op.create_index("ix_deposit_customer_id", "deposit", ["customer_id", "entered_at"], unique=False)
+    op.create_index("ix_deposit_slip", "deposit", ["slip"], unique=False)
+
+
 def upgrade() -> None:
     op.create_table(
         "settlement_mark",
@@ -149,6 +169,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
         postgresql_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
     )
+    _let_deposits_be_of_customers()
     op.create_index("ix_source_refund_provider_ref", "source_refund", ["source", "provider_ref"], unique=False)
     keep_for_ever("statement_line")
     keep_for_ever("settlement_batch")
