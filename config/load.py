@@ -36,6 +36,7 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
+    OperatorTextSettings,
     PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
@@ -75,6 +76,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "ussd": UssdSettings,
     "payment": PaymentSettings,
     "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
 _CALLED: Final = {
@@ -84,6 +86,7 @@ _CALLED: Final = {
     "ussd": "service",
     "payment": "source",
     "settlement": "source",
+    "operator_text": "source",
 }
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
@@ -92,6 +95,7 @@ _LISTS: Final[Mapping[str, type]] = {
     "ussd": UssdSettings,
     "payment": PaymentSettings,
     "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.

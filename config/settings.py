@@ -454,6 +454,20 @@ class SettlementSettings:
     missing_after_days: Annotated[int, Between(0, 1_000)] = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTextSettings:
+    """Texts of an operator about payments, forwarded to us; `name` is the payment source that they are about.
+
+    Only from `senders`, as the wire gives them, separated by blanks, and to `code` (empty: any). They make payments
+    pending, no more: the source's statement is what brings the money.
+    """
+
+    name: Name
+    senders: Annotated[str, Text(1, 4096)]
+    code: Annotated[str, Text(0, 20)] = ""
+    patterns_file: FilePath
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -482,6 +496,7 @@ class Settings:
     ussd: tuple[UssdSettings, ...] = ()
     payment: tuple[PaymentSettings, ...] = ()
     settlement: tuple[SettlementSettings, ...] = ()
+    operator_text: tuple[OperatorTextSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""

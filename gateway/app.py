@@ -36,6 +36,7 @@ from gateway.links import LinkKeeper, link_grace_s
 from gateway.metrics import LinkState, Metrics
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.registry import SOURCES, Factory, made
+from gateway.settlement.operatortexts import OperatorTexts
 from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
@@ -124,6 +125,7 @@ def sms_channel(
     receipts: Receipts,
     observer: LinkObserver,
     divert: Callable[[Incoming], Coroutine[Any, Any, None] | None],
+    texts: OperatorTexts,
 ) -> SmsChannel:
     """The SMS channel over all SMPP links of the settings; its links are bound when they are permitted to."""
     vocabulary = Vocabulary.of(catalogue.keywords(), catalogue.language_words())
@@ -140,7 +142,7 @@ def sms_channel(
             Link(link_settings(link, settings), random=world.chance, tls=_tls(link), observer=observer, leased=True)
             for link in settings.smpp
         ],
-        parse=read,
+        parse=texts.reading(read),
         render=render,
         keep_whole=lambda reply: wording.keep_whole(reply.message),
         now=world.now,
@@ -192,7 +194,15 @@ class Gateway:
         self.receipts = Receipts(store, links, second_routes(settings.smpp), world, metrics)
         observer = LinkObserver(response=metrics.response, refused=metrics.bind_refused)
         parts = StoredParts(store, world, links.part_timeout_s)
-        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer, self._ussd_step)
+        self._texts = OperatorTexts(
+            settings.operator_text,
+            minor_digits=settings.utility.minor_digits,
+            currency=settings.utility.currency,
+            write=store.transact,
+            world=world,
+            metrics=metrics,
+        )
+        self.sms = sms_channel(settings, world, catalogue, parts, self.receipts, observer, self._ussd_step, self._texts)
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         binds_max = {link.name: link.binds_max for link in settings.smpp}
         self.keeper = LinkKeeper(store, self.sms.links, binds_max, links, node, world)
@@ -273,7 +283,7 @@ class Gateway:
                 self._callbacks_serve.set()
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
-                    tasks.create_task(channel.run(self.desk), name=channel.name)
+                    tasks.create_task(channel.run(self._texts.before(self.desk)), name=channel.name)
                 tasks.create_task(self.keeper.run(), name="leases")
                 tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")

@@ -31,9 +31,10 @@ from gateway.settlement.reading import Terms
 from gateway.settlement.taking import Statement, Total
 from gateway.stationtools import day_of, local_now, minor_of, shown
 from gateway.world import RealWorld, World
-from ledger import settlement, settlement_reports, statementlines
+from ledger import pendingpayments, settlement, settlement_reports, statementlines
 from ledger.bulk.scratch import Scratch
 from ledger.operators import Role, require_role
+from ledger.pendingpayments import Pending
 from ledger.records import ensure_accounts
 from ledger.settlement import Item, Payout
 from ledger.settlement_reports import AGE_NAMES
@@ -73,6 +74,8 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
         ("write-off", _resolve, "put clearing right at the utility's cost; two people"),
     ):
         group.command(name, work, about, people=2).add_argument("item", type=_id_of)
+    waiting = group.command("pending", _pending, "payments that only an operator's text speaks of", people=1)
+    waiting.add_argument("source", nargs="?")
     booking = group.command("book", _book, "book a payout to the bank and the fees; FINANCE", people=2)
     booking.add_argument("source")
     booking.add_argument("--payout", required=True, metavar="REFERENCE", help="the provider's, once for each payout")
@@ -298,6 +301,19 @@ def _show(session: Session) -> int:
             f"{line.occurred_at:%Y-%m-%d %H:%M} UTC  {line.kind:8}  {line.receipt}  {line.linked or line.our_ref}"
             f"  {_masked(line.payer)}  {shown(session, line.amount_minor)}  fee {shown(session, line.fee_minor)}"
         )
+    return WELL
+
+
+def _pending(session: Session) -> int:
+    source = session.options.source
+
+    async def work(books: Books) -> list[Pending]:
+        require_role(books.first, *_READS)
+        return await books.read(lambda connection: pendingpayments.waiting(connection, source))
+
+    for one in session.in_books(work):
+        said = f"{one.received_at:%Y-%m-%d %H:%M} UTC  {one.source}  {one.receipt}  {shown(session, one.amount_minor)}"
+        say(f"{said}  {_masked(one.payer)}  {one.account_ref}")
     return WELL
 
 

@@ -131,3 +131,19 @@ settlement_mark = table(
     text_("source", primary_key=True),
     at_("paid_until"),
 )
+
+# What an operator's text said of a payment: no money, until the source's statement names the receipt. Kept for ever.
+pending_payment = table(
+    "pending_payment",
+    id_("id", primary_key=True),
+    text_("source"),
+    text_("receipt"),
+    int_("amount_minor"),
+    text_("currency"),
+    text_("payer"),
+    text_("account_ref"),
+    text_("sender"),
+    at_("received_at"),
+    sa.UniqueConstraint("source", "receipt"),
+    sa.CheckConstraint("amount_minor > 0", name="amount"),
+)

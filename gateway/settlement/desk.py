@@ -12,6 +12,7 @@ from gateway.desk import VendingDesk
 from gateway.payments.contract import Event, PaymentState
 from gateway.payments.intake import Heard
 from gateway.vend import Shop
+from ledger import pendingpayments
 from ledger.statementmatch import Missing
 from ledger.store import Store
 
@@ -37,13 +38,21 @@ class StatementDesk:
 
     async def take(self, missing: Missing) -> str:
         """What came of a line, by the payments' own name for it."""
+        texts = await self.store.read(
+            lambda connection: pendingpayments.of(connection, self.source.name, [missing.receipt])
+        )
+        # What an operator's text said beside the receipt, where the statement leaves it out or masks it.
+        text = texts.get(missing.receipt)
+        payer, account_ref = phone_in(missing.payer), missing.account_ref
+        if text is not None and text.amount_minor == missing.amount_minor:
+            payer, account_ref = payer or text.payer, account_ref or text.account_ref
         event = Event(
             PaymentState(missing.said),
             missing.occurred_at,
             receipt=missing.receipt,
             our_ref=_uuid(missing.our_ref),
-            payer=phone_in(missing.payer),
-            account_ref=missing.account_ref,
+            payer=payer,
+            account_ref=account_ref,
             amount_minor=missing.amount_minor,
             currency=missing.currency,
             detail="statement",

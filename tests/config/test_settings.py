@@ -21,6 +21,7 @@ import config
 from config.load import SettingsFaults, load
 from config.settings import (
     ChannelSettings,
+    OperatorTextSettings,
     PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
@@ -39,6 +40,7 @@ LISTS: dict[str, Any] = {
     "ussd": UssdSettings,
     "payment": PaymentSettings,
     "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"

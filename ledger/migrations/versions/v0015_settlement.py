@@ -169,9 +169,25 @@ def upgrade() -> None:
         sqlite_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
         postgresql_where=sa.text("batch_id IS NULL AND fee_minor <> 0"),
     )
+    op.create_table(
+        "pending_payment",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("receipt", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("payer", sa.Text(), nullable=False),
+        sa.Column("account_ref", sa.Text(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("received_at", Instant(), nullable=False),
+        sa.CheckConstraint("amount_minor > 0", name=op.f("ck_pending_payment_amount")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_payment")),
+        sa.UniqueConstraint("source", "receipt", name=op.f("uq_pending_payment_source_receipt")),
+    )
     _let_deposits_be_of_customers()
     op.create_index("ix_source_refund_provider_ref", "source_refund", ["source", "provider_ref"], unique=False)
     keep_for_ever("statement_line")
     keep_for_ever("settlement_batch")
+    keep_for_ever("pending_payment")
     keep_columns("statement_import", "id", "source", "mapping", "sha256", "begun_at", "begun_by")
     keep_columns("settlement_item", "id", "source", "line_id", "found_at")
