@@ -36,6 +36,7 @@ from gateway import (
     shifttools,
     smstools,
     stationtools,
+    suspensetools,
     tarifftools,
     tokentools,
     ussdtools,
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     correctiontools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)
+    suspensetools.add_commands(commands)
     deposittools.add_commands(commands)
     settlementtools.add_commands(commands)
     shifttools.add_commands(commands)

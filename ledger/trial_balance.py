@@ -138,6 +138,17 @@ _INVARIANTS: dict[str, str] = {
         SELECT a.id FROM account a WHERE a.code = 'carry:customers' AND
         (SELECT coalesce(sum(amount_minor), 0) FROM posting p WHERE p.account_id = a.id)
         <> (SELECT coalesce(sum(carry_minor), 0) FROM service_point)""",
+    "a source's suspense is not the sum of its items": """
+        SELECT a.id FROM account a WHERE a.kind = 'suspense' AND
+        (SELECT coalesce(sum(amount_minor), 0) FROM posting p WHERE p.account_id = a.id) <>
+        (SELECT coalesce(sum(amount_minor), 0) FROM suspense i
+         WHERE 'suspense:' || i.source = a.code AND i.state <> 'RESOLVED')""",
+    "an order waits for a payment that nothing is expected of": """
+        SELECT p.id FROM purchase p WHERE p.state = 'AWAITING' AND NOT EXISTS (SELECT 1 FROM payment y
+        WHERE y.purchase_id = p.id AND y.state IN ('OWED', 'ASKED', 'UNCLEAR'))""",
+    "a payment is booked and not paid, or paid and nowhere booked": """
+        SELECT id FROM payment WHERE (state = 'PAID' AND (paid_at IS NULL OR paid_minor IS NULL OR account_id IS NULL))
+        OR (state IN ('OWED', 'ASKED', 'UNCLEAR', 'FAILED', 'EXPIRED') AND paid_at IS NOT NULL)""",
     "a service point waits for a purchase that has ended": """
         SELECT s.id FROM service_point s JOIN purchase p ON p.id = s.vending
         WHERE p.state NOT IN ('VENDING', 'CANCELLING', 'RETURNING')""",

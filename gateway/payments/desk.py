@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -31,6 +31,7 @@ from gateway.payments.contract import (
     Event,
     Forged,
     PaymentSource,
+    PaymentState,
     Unclear,
     Unknown,
     Validation,
@@ -40,10 +41,11 @@ from gateway.payments.intake import Answered, Heard, Told, Validate
 from gateway.payments.life import Said
 from gateway.payments.registry import path_of
 from gateway.vend import Shop
-from ledger import audit, payments_due
+from ledger import audit, payments_due, suspense
 from ledger.audit import Origin
 from ledger.payment_rows import PaymentRow
 from ledger.store import Store
+from ledger.suspense import Refund
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ _LOOK_S: Final = 1.0
 _ASK_LEASE_S: Final = 60.0
 _AUDIT_EVERY_S: Final = 10.0
 _COUNT_EVERY_S: Final = 60.0
+_REFUNDS_AT_ONCE: Final = 10
 _DESCRIPTION: Final = "electricity"
 
 
@@ -233,12 +236,13 @@ class PaymentDesk:
                 except Exception:  # the database is away: the next round tries again
                     log.exception("payments could not be looked for", extra={"source": place.settings.name})
             try:
+                await self.look_for_refunds()
                 if rounds % round(_AUDIT_EVERY_S / _LOOK_S) == 0:
                     await self._audit()
                 if rounds % round(_COUNT_EVERY_S / _LOOK_S) == 0:
                     await self._count()
             except Exception:
-                log.exception("payments could not be counted")
+                log.exception("refunds and counts of payments must wait")
             rounds += 1
             await asyncio.sleep(_LOOK_S)
 
@@ -279,6 +283,60 @@ class PaymentDesk:
         why = Why.EXPIRED if said is Said.TIME_UP else None
         deed = Answered(self._shop, place.settings, "CLOCK", payment_id, said, why)
         self._after(place, await self._store.submit(deed))
+
+    # --- giving back --------------------------------------------------------------------------------------------------
+
+    async def look_for_refunds(self) -> int:
+        """Take up refunds that are due; how many. Each has a key of its own, so the source gives back once."""
+        able = [name for name, place in self._places.items() if Can.REFUND in place.source.can]
+        if not able:
+            return 0
+        now = self._shop.world.now()
+        lease_until = now + timedelta(seconds=_ASK_LEASE_S)
+        due = await self._store.transact(
+            partial(suspense.claim_refunds, sources=able, now=now, lease_until=lease_until, at_most=_REFUNDS_AT_ONCE)
+        )
+        for refund in due:
+            self._start(self._places[refund.source], self._refund(self._places[refund.source], refund))
+        return len(due)
+
+    async def _refund(self, place: _Place, refund: Refund) -> None:
+        """Ask for it to be given back, or how that went; under the same key it is given back once."""
+        source = place.source
+        if refund.state == "OWED" and refund.tries == 0:
+            ask = partial(source.refund, refund.id, refund.receipt, refund.payer, refund.amount_minor)
+            answer = await self._asked(place, ask)
+        else:
+            answer = await self._asked(place, partial(source.refund_status, refund.id, refund.provider_ref))
+            if isinstance(answer, Unknown):
+                ask = partial(source.refund, refund.id, refund.receipt, refund.payer, refund.amount_minor)
+                answer = await self._asked(place, ask)
+        now = self._shop.world.now()
+        self._metrics.payment_said(place.settings.name, "REFUND", type(answer).__name__.upper())
+        why: str | None = None
+        if isinstance(answer, Declined):
+            why = answer.why.value
+        elif isinstance(answer, Event) and answer.state in (PaymentState.FAILED, PaymentState.REVERSED):
+            why = (answer.why or Why.REFUSED).value
+        elif not (isinstance(answer, Event) and answer.state is PaymentState.SUCCESS):
+            _, at = life.next_ask(refund.created_at, now, self._shop.world.chance())
+            state, ref = "ASKED", answer.provider_ref if isinstance(answer, Asked) else ""
+            if isinstance(answer, Unclear):
+                state = "UNCLEAR"
+            await self._store.transact(partial(self._refund_waits, refund.id, state, ref, at))
+            return
+        txn_id, today = self._shop.world.new_id(), self._shop.local(now).date()
+        await self._store.transact(partial(self._refund_ends, refund.id, why, txn_id, today, now))
+
+    @staticmethod
+    def _refund_waits(refund_id: UUID, state: str, ref: str, at: datetime, connection: Any) -> None:
+        suspense.refund_goes_on(connection, refund_id, state, ref, at)
+
+    @staticmethod
+    def _refund_ends(
+        refund_id: UUID, why: str | None, txn_id: UUID, today: date, now: datetime, connection: Any
+    ) -> None:
+        suspense.refund_ended(connection, refund_id, why, txn_id, today, now)
 
     async def _count(self) -> None:
         now = self._shop.world.now()

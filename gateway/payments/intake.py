@@ -238,10 +238,13 @@ class _Work:
         if said is Said.SUCCESS and self._is_second(payment):
             self._second(payment)
             return
+        if said is Said.REVERSED and event.receipt and payment.receipt not in (None, event.receipt):
+            self._reversed_first()  # a second payment of this order, of which nobody has heard
+            return
         before = State(payment.state)
         following = life.step(before, said)
         known = replace(payment, provider_ref=event.provider_ref or payment.provider_ref)
-        if event.receipt and payment.receipt is None and said in (Said.SUCCESS, Said.PENDING):
+        if event.receipt and payment.receipt is None and said in (Said.SUCCESS, Said.PENDING, Said.REVERSED):
             known = replace(known, receipt=event.receipt)
         if following.effect is Effect.BOOK:
             self._book(known)
@@ -273,9 +276,9 @@ class _Work:
             self._note(payment_id, Said.SUCCESS.value, wrong)
 
     def _is_second(self, payment: PaymentRow) -> bool:
-        """Another receipt for what is paid already: the payer was charged twice."""
-        receipt = self.event.receipt
-        return payment.paid_at is not None and bool(receipt) and payment.receipt not in (None, receipt)
+        """Another receipt for what is paid already, or was: the payer was charged twice."""
+        receipt, had_one = self.event.receipt, State(payment.state) in (State.PAID, State.REVERSED)
+        return had_one and bool(receipt) and payment.receipt not in (None, receipt)
 
     def _go_on(self, payment: PaymentRow, following: life.Step) -> None:
         """Nothing certain yet: when to ask again; and whether the order's time is up."""
@@ -436,8 +439,20 @@ class _Work:
 
     # --- of a payment that nobody here knows ---
 
+    def _reversed_first(self) -> None:
+        """Taken back before anybody told of it: kept under its receipt, so that word of the success books nothing."""
+        if self.event.amount_minor is None or self.event.amount_minor <= 0:
+            self.told.outcome = "UNKNOWN"
+            self._note(None, self.event.state.value, "UNKNOWN")
+            return
+        row = self._new(self.event.payer, self.event.account_ref, Purpose.NONE, None)
+        self._put(replace(row, state=State.REVERSED.value, paid_minor=None, paid_at=None), "NOTED", Said.REVERSED)
+
     def of_nobody(self) -> None:
         event = self.event
+        if event.state is PaymentState.REVERSED and event.receipt:
+            self._reversed_first()
+            return
         if event.state is not PaymentState.SUCCESS or not event.receipt:
             log.warning("word of a payment that is not known here: %s", event.state, extra={"source": self.source.name})
             self.told.outcome = "UNKNOWN"

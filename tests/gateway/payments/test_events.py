@@ -221,6 +221,15 @@ async def test_charged_twice_the_first_buys_and_the_second_is_in_suspense(databa
         await till.check()
 
 
+async def test_charged_twice_and_the_first_taken_back_before_anybody_heard_of_it(database_url: str) -> None:
+    async with open_till(database_url) as till:
+        ref = await till.order()
+        first, second = till.money.take(ref), till.money.charge_again(ref)
+        await till.hears(till.money.take_back(first), second, first)
+        assert await till.held() == [("SECOND_PAYMENT", "OPEN", 50_000)] and await till.tokens() == 0
+        await till.check()
+
+
 async def test_the_token_engine_is_down_after_payment_and_the_customer_is_told_once(database_url: str) -> None:
     module = WaitingModule(SoftwareModule(sample_keys()), ["silent"] * 2000)
     async with open_till(database_url, module, give_up_s=0.05) as till:

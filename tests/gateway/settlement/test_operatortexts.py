@@ -95,7 +95,7 @@ class Desk:
         self.had.append(inbound)
 
 
-def texts_of(till: Till, tmp_path: Path) -> tuple[OperatorTexts, Desk, Callable[[str, str], Inbound]]:
+def texts_of(till: Till, tmp_path: Path) -> tuple[OperatorTexts, Desk, Callable[..., Inbound]]:
     path = tmp_path / "patterns.toml"
     path.write_text(PATTERNS)
     place = OperatorTextSettings(name="mpesa", senders="MPESA 254799999999", code="888", patterns_file=str(path))

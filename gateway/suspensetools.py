@@ -1,0 +1,104 @@
+"""`prepaid suspense`: money that could not be placed, resolved by one person and another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.keysession import WELL, Books, Group, Session, say
+from gateway.stationtools import local_now, shown
+from gateway.world import RealWorld, World
+from ledger import suspense
+from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, SuspenseRow
+
+
+def add_commands(subparsers: Any, *, world: World | None = None) -> None:
+    """Add `suspense`; each sub-command sets `run`, options to exit code."""
+    group = Group(subparsers, "suspense", "money of outside sources that could not be placed", world or RealWorld())
+    listing = group.command("list", _list, "what is not resolved, the oldest first", people=1)
+    listing.add_argument("--source", metavar="NAME")
+    listing.add_argument("--state", choices=(OPEN, ASKED, REFUNDING, RESOLVED))
+    group.command("show", _show, "one item and what was decided on it", people=1).add_argument("code")
+    resolving = group.command("resolve", _ask, "ask for it to be put into a wallet, or written off", people=1)
+    resolving.add_argument("code")
+    way = resolving.add_mutually_exclusive_group(required=True)
+    way.add_argument("--wallet", metavar="ACCOUNT", help="the account number of the customer whose it is")
+    way.add_argument("--write-off", action="store_true", help="what its source took back after the sale is lost")
+    refunding = group.command("refund", _ask, "ask for it to be given back to its payer by its source", people=1)
+    refunding.add_argument("code")
+    group.command("approve", _decide, "do what another person asked for", people=1).add_argument("code")
+    group.command("refuse", _decide, "do not; it is open again", people=1).add_argument("code")
+
+
+def _list(session: Session) -> int:
+    options = session.options
+
+    async def work(books: Books) -> list[SuspenseRow]:
+        suspense.may_look(books.first)
+        return await books.read(
+            lambda connection: suspense.listed(connection, source=options.source, state=options.state)
+        )
+
+    for item in session.in_books(work):
+        say(_line(session, item))
+    return WELL
+
+
+def _show(session: Session) -> int:
+    code = session.options.code
+
+    async def work(books: Books) -> list[str]:
+        suspense.may_look(books.first)
+
+        def read(connection: Any) -> list[str]:
+            item = suspense.known(connection, code)
+            lines = [_line(session, item), f"receipt {suspense.receipt_of(connection, item)}"]
+            lines[1] += f"  paid for {item.account_ref!r}  by {item.payer}"
+            for one in suspense.decisions(connection, item.id):
+                lines.append(f"{one.at:%Y-%m-%d %H:%M} UTC  {one.step} {one.how} {one.target}  {one.who}: {one.reason}")
+            if item.resolution:
+                lines.append(f"{item.resolution} by {item.resolved_by}")
+            return lines
+
+        return await books.read(read)
+
+    for line in session.in_books(work):
+        say(line)
+    return WELL
+
+
+def _ask(session: Session) -> int:
+    options = session.options
+    how, target = suspense.REFUND, ""
+    if options.suspense_command == "resolve":
+        how, target = (suspense.WRITE_OFF, "") if options.write_off else (suspense.WALLET, options.wallet)
+
+    async def work(books: Books) -> SuspenseRow:
+        return await books.write(
+            lambda connection: suspense.ask(connection, options.code, how, target, by=books.first, origin=books.origin)
+        )
+
+    say(f"{_line(session, session.in_books(work))}; another person approves it")
+    return WELL
+
+
+def _decide(session: Session) -> int:
+    options, new_id, today = session.options, session.world.new_id(), local_now(session).date()
+
+    async def work(books: Books) -> SuspenseRow:
+        def write(connection: Any) -> SuspenseRow:
+            if options.suspense_command == "refuse":
+                return suspense.refuse(connection, options.code, by=books.first, origin=books.origin)
+            return suspense.approve(connection, options.code, new_id, today, by=books.first, origin=books.origin)
+
+        return await books.write(write)
+
+    say(_line(session, session.in_books(work)))
+    return WELL
+
+
+def _line(session: Session, item: SuspenseRow) -> str:
+    days = (session.world.now() - item.opened_at).days
+    return (
+        f"suspense {item.code}  {item.source}  {shown(session, item.amount_minor)}  {item.reason}  {item.state}"
+        f"  {days} days"
+    )

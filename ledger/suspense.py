@@ -1,0 +1,294 @@
+"""What people do about money in suspense: listed, resolved by two, given back to its source under a key of its own.
+
+Functions of the SQL transaction they are handed; they never commit. One person asks, another approves; money moves in
+the transaction that approves, or, where it goes back to its source, in the one that stores the source's word that it
+has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ledger import audit, books, entries, tables
+from ledger.accounts import id_of
+from ledger.audit import Origin
+from ledger.corrections import CorrectionRefused
+from ledger.operators import Operator, Role, require_other, require_role
+from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, Resolution, SuspenseRow
+from ledger.payment_tables import payment, source_refund, suspense, suspense_step
+from ledger.records import ensure_accounts
+
+WALLET: Final = "WALLET"
+REFUND: Final = "REFUND"
+WRITE_OFF: Final = "WRITE_OFF"
+HOWS: Final = (WALLET, REFUND, WRITE_OFF)
+
+_DECIDES: Final = (Role.FINANCE, Role.SUPERVISOR)
+_LOOKS: Final = (Role.FINANCE, Role.SUPERVISOR, Role.SUPPORT, Role.AUDITOR)
+LOSS: Final = "loss:payments"
+
+
+class SuspenseRefused(CorrectionRefused):
+    """The rules about suspense say no; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step that people took on an item."""
+
+    step: str
+    how: str
+    target: str
+    who: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money on its way back to a payer, as stored."""
+
+    id: UUID
+    item_id: UUID
+    source: str
+    receipt: str
+    payer: str
+    amount_minor: int
+    currency: str
+    state: str
+    provider_ref: str
+    why: str | None
+    created_at: datetime
+    closed_at: datetime | None
+    tries: int
+    next_ask_at: datetime | None
+
+
+def may_look(by: Operator) -> None:
+    """Refuse ROLE_MISSING to whoever has no business with customers' money."""
+    require_role(by, *_LOOKS)
+
+
+def listed(
+    connection: sa.Connection, *, source: str | None = None, state: str | None = None, at_most: int = 1_000
+) -> list[SuspenseRow]:
+    """Items in suspense, the oldest first; those that are resolved only where `state` asks for them."""
+    s = suspense.c
+    wanted = sa.select(*(s[name] for name in SuspenseRow.__slots__))
+    wanted = wanted.where(s.state == state) if state is not None else wanted.where(s.state != RESOLVED)
+    if source is not None:
+        wanted = wanted.where(s.source == source)
+    return [SuspenseRow(*row) for row in connection.execute(wanted.order_by(s.opened_at, s.id).limit(at_most))]
+
+
+def known(connection: sa.Connection, code: str, *, lock: bool = False) -> SuspenseRow:
+    """The item of this code; refuses one that is not there. `lock`: nobody else decides on it meanwhile."""
+    wanted = sa.select(*(suspense.c[name] for name in SuspenseRow.__slots__)).where(suspense.c.code == code.upper())
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    if row is None:
+        raise SuspenseRefused(f"nothing in suspense is called {code}")
+    return SuspenseRow(*row)
+
+
+def decisions(connection: sa.Connection, item_id: UUID) -> list[Decision]:
+    """What people decided on an item, in order."""
+    d = suspense_step.c
+    wanted = sa.select(d.step, d.how, d.target, d.who, d.reason, d.at).where(d.item_id == item_id).order_by(d.seq)
+    return [Decision(*row) for row in connection.execute(wanted)]
+
+
+def receipt_of(connection: sa.Connection, item: SuspenseRow) -> str:
+    """What the source calls the payment of an item."""
+    wanted = sa.select(payment.c.receipt).where(payment.c.id == item.payment_id)
+    return connection.execute(wanted).scalar_one() or ""
+
+
+def ask(connection: sa.Connection, code: str, how: str, target: str, *, by: Operator, origin: Origin) -> SuspenseRow:
+    """Ask for an item to be resolved; another person approves. Moves no money.
+
+    `how`: WALLET, `target` being the account number of a customer; REFUND to its source; WRITE_OFF of what the source
+    took back.
+    """
+    require_role(by, *_DECIDES)
+    item = known(connection, code, lock=True)
+    _require_state(item, OPEN)
+    if not origin.reason:
+        raise SuspenseRefused("a reason is needed")
+    if (how == WRITE_OFF) != (item.amount_minor < 0):
+        raise SuspenseRefused("only what its source took back is written off, and nothing else is done with it")
+    if how == WALLET:
+        _wallet(connection, target)
+    elif how == REFUND and not receipt_of(connection, item):
+        raise SuspenseRefused("its source named no receipt for it, so it cannot be given back there")
+    _decided(connection, item, "ASKED", how, target, by, origin, {"state": ASKED})
+    return known(connection, code)
+
+
+def refuse(connection: sa.Connection, code: str, *, by: Operator, origin: Origin) -> SuspenseRow:
+    """Refuse what was asked for; the item is open again."""
+    require_role(by, *_DECIDES)
+    item = known(connection, code, lock=True)
+    _require_state(item, ASKED)
+    last = decisions(connection, item.id)[-1]
+    _decided(connection, item, "REFUSED", last.how, last.target, by, origin, {"state": OPEN})
+    return known(connection, code)
+
+
+def approve(
+    connection: sa.Connection, code: str, new_id: UUID, today: date, *, by: Operator, origin: Origin
+) -> SuspenseRow:
+    """Approve what another person asked for, and post it; a refund is owed to its source under the key `new_id`."""
+    require_role(by, *_DECIDES)
+    item = known(connection, code, lock=True)
+    _require_state(item, ASKED)
+    asked = decisions(connection, item.id)[-1]
+    require_other(asked.who, by.login, f"suspense {item.code}")
+    if asked.how == REFUND:
+        _decided(connection, item, "APPROVED", asked.how, asked.target, by, origin, {"state": REFUNDING})
+        connection.execute(
+            source_refund.insert().values(
+                id=new_id,
+                item_id=item.id,
+                source=item.source,
+                receipt=receipt_of(connection, item),
+                payer=item.payer,
+                amount_minor=item.amount_minor,
+                currency=item.currency,
+                state="OWED",
+                provider_ref="",
+                created_at=origin.at,
+                tries=0,
+                next_ask_at=origin.at,
+            )
+        )
+        return known(connection, code)
+    aside = id_of(f"suspense:{item.source}")
+    if asked.how == WALLET:
+        postings, resolution = entries.moved(aside, _wallet(connection, asked.target), item.amount_minor), "WALLET"
+    else:
+        ensure_accounts(connection, [LOSS], item.currency)
+        postings, resolution = entries.moved(id_of(LOSS), aside, -item.amount_minor), "WRITTEN_OFF"
+    books.record(connection, new_id, "suspense_resolved", postings, business_date=today, recorded_at=origin.at)
+    values = _resolved(Resolution(resolution), new_id, by.login, origin.at)
+    _decided(connection, item, "APPROVED", asked.how, asked.target, by, origin, values)
+    return known(connection, code)
+
+
+def _resolved(resolution: Resolution, txn_id: UUID, by: str, at: datetime) -> dict[str, Any]:
+    return {
+        "state": RESOLVED,
+        "resolution": resolution.value,
+        "resolved_txn": txn_id,
+        "resolved_by": by,
+        "resolved_at": at,
+    }
+
+
+def _require_state(item: SuspenseRow, state: str) -> None:
+    if item.state != state:
+        raise SuspenseRefused(f"suspense {item.code} is {item.state}, not {state}")
+
+
+def _wallet(connection: sa.Connection, account_no: str) -> UUID:
+    c = tables.customer.c
+    found = connection.execute(sa.select(c.wallet_id).where(c.account_no == account_no)).scalar_one_or_none()
+    if found is None:
+        raise SuspenseRefused(f"no customer has the account number {account_no}")
+    return UUID(str(found))
+
+
+def _decided(
+    connection: sa.Connection,
+    item: SuspenseRow,
+    step: str,
+    how: str,
+    target: str,
+    by: Operator,
+    origin: Origin,
+    values: Mapping[str, Any],
+) -> None:
+    _step(connection, item.id, step, how, target, by.login, origin.reason, origin.at)
+    connection.execute(suspense.update().where(suspense.c.id == item.id).values(**values))
+    after = {"state": values["state"], "how": how, "target": target, "amount_minor": item.amount_minor}
+    audit.note(connection, origin, f"suspense.{step.lower()}", f"suspense {item.code}", {"state": item.state}, after)
+
+
+def _step(
+    connection: sa.Connection, item_id: UUID, step: str, how: str, target: str, who: str, reason: str, at: datetime
+) -> None:
+    d = suspense_step.c
+    last = connection.execute(sa.select(sa.func.max(d.seq)).where(d.item_id == item_id)).scalar_one()
+    connection.execute(
+        suspense_step.insert().values(
+            item_id=item_id, seq=(last or 0) + 1, step=step, how=how, target=target, who=who, reason=reason, at=at
+        )
+    )
+
+
+# --- refunds to the source --------------------------------------------------------------------------------------------
+
+
+def claim_refunds(
+    connection: sa.Connection, *, sources: Sequence[str], now: datetime, lease_until: datetime, at_most: int
+) -> list[Refund]:
+    """Take up refunds that are due; nobody else does until the lease runs out."""
+    r = source_refund.c
+    due = (
+        sa.select(*(r[name] for name in Refund.__slots__))
+        .where(r.source.in_(sources), r.next_ask_at <= now)
+        .order_by(r.next_ask_at)
+        .limit(at_most)
+        .with_for_update(skip_locked=True)
+    )
+    found = [Refund(*row) for row in connection.execute(due)]
+    if found:
+        wanted = r.id.in_([one.id for one in found])
+        connection.execute(
+            source_refund.update().where(wanted).values(next_ask_at=lease_until, tries=source_refund.c.tries + 1)
+        )
+    return found
+
+
+def refund_goes_on(
+    connection: sa.Connection, refund_id: UUID, state: str, provider_ref: str, next_ask_at: datetime
+) -> None:
+    """The source has it (ASKED), may have it (UNCLEAR), or never had it (OWED): it is asked again then."""
+    r = source_refund.c
+    values: dict[str, Any] = {"state": state, "next_ask_at": next_ask_at}
+    if provider_ref:
+        values["provider_ref"] = provider_ref
+    connection.execute(
+        source_refund.update().where(r.id == refund_id, r.state.in_(("OWED", "ASKED", "UNCLEAR"))).values(**values)
+    )
+
+
+def refund_ended(
+    connection: sa.Connection, refund_id: UUID, why: str | None, txn_id: UUID, today: date, now: datetime
+) -> bool:
+    """The source has given it back (`why` None), which is posted; or it will not, and the item is open again.
+
+    False if somebody else has seen to it already.
+    """
+    r = source_refund.c
+    row = connection.execute(sa.select(source_refund).where(r.id == refund_id).with_for_update()).mappings().one()
+    if row["state"] in ("DONE", "FAILED"):
+        return False
+    ended = {"state": "DONE" if why is None else "FAILED", "why": why, "closed_at": now, "next_ask_at": None}
+    connection.execute(source_refund.update().where(r.id == refund_id).values(**ended))
+    of_item = suspense.c.id == row["item_id"]
+    if why is not None:
+        connection.execute(suspense.update().where(of_item).values(state=OPEN))
+        _step(connection, row["item_id"], "FAILED", REFUND, row["payer"], row["source"], why, now)
+        return True
+    aside, clearing = id_of(f"suspense:{row['source']}"), id_of(f"clearing:{row['source']}")
+    postings = entries.moved(aside, clearing, row["amount_minor"])
+    books.record(connection, txn_id, "payment_refunded", postings, business_date=today, recorded_at=now)
+    approved = decisions(connection, row["item_id"])[-1].who
+    connection.execute(suspense.update().where(of_item).values(**_resolved(Resolution.REFUNDED, txn_id, approved, now)))
+    return True

@@ -1,0 +1,145 @@
+"""`prepaid suspense` as it is typed by two people, and what goes back to its source."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from gateway.desk import VendingDesk
+from gateway.metrics import Metrics
+from gateway.payments.contract import PaymentState
+from gateway.payments.desk import PaymentDesk
+from gateway.vend import Shop
+from ledger import payment_tables
+from ledger.records import ensure_accounts
+from ledger.store import open_store
+from sts.modules.software import SoftwareModule
+from tests.gateway.payments.till import MPESA, STRANGER, Sent, Till
+from tests.gateway.terminal import Terminal
+from tests.simulation.mobile_money import MobileMoney
+from tests.simulation.shop import METER, UTILITY, Counter, sample_keys
+
+
+@pytest.fixture
+def office(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    return Terminal(tmp_path, database_url, monkeypatch, capsys).set_up()
+
+
+def _at_the_source(office: Terminal, money: MobileMoney, work: Callable[[Till], Awaitable[None]]) -> None:
+    """Let payments happen in the office's books."""
+
+    async def run() -> None:
+        store = await open_store(office.url)
+        shop = Shop.of(Settings(utility=UTILITY, payment=(MPESA,)), office.world, SoftwareModule(sample_keys()))
+        accounts = ["clearing:mpesa", "suspense:mpesa"]
+        await store.transact(lambda connection: ensure_accounts(connection, accounts, "KES"))
+        sent = Sent()
+        desk = VendingDesk(shop, store, sent, Metrics())
+        payments = PaymentDesk(shop, store, desk, [(MPESA, money)], Metrics())
+        till = Till(Counter(shop, store, office.world, office.url), desk, payments, money, sent, MPESA)
+        try:
+            await work(till)
+            await till.settle()
+            await till.check()
+        finally:
+            await payments.close()
+            await desk.close()
+            await store.close()
+
+    asyncio.run(run())
+
+
+def _code(office: Terminal) -> str:
+    return office.well("suspense list --as cc.pam").split()[1]
+
+
+def test_money_is_put_into_a_wallet_by_two_people(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now)
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 30_000)))
+    listed = office.well("suspense list --as cc.pam")
+    assert "mpesa  300.00  METER_UNKNOWN  OPEN  0 days" in listed
+    code = _code(office)
+    office.no(f"suspense resolve {code} --wallet A100002 --as cc.pam --reason x", "has not the role")
+    office.no(f"suspense resolve {code} --wallet A9 --as fin.zoe --reason x", "no customer")
+    office.no(f"suspense resolve {code} --write-off --as fin.zoe --reason x", "only what its source took back")
+    office.no(f"suspense approve {code} --as fin.zoe", "is OPEN, not ASKED")
+    office.no("suspense show NOPE --as fin.zoe", "nothing in suspense")
+    assert "another person" in office.well(
+        f"suspense resolve {code} --wallet A100002 --as fin.zoe --reason 'his brother paid'"
+    )
+    office.no(f"suspense approve {code} --as fin.zoe", "two people are needed")
+    before = office.balance("wallet:A100002")
+    assert "RESOLVED" in office.well(f"suspense approve {code} --as fin.max")
+    assert office.balance("wallet:A100002") == before + 30_000 and office.balance("suspense:mpesa") == 0
+    shown = office.well(f"suspense show {code} --as aud.kay")
+    assert "ASKED WALLET A100002  fin.zoe: his brother paid" in shown and "WALLET by fin.max" in shown
+    assert office.well("suspense list --as cc.pam") == ""
+    office.check()
+
+
+@pytest.mark.parametrize("how", [[], ["lost"], ["silent"]])
+def test_a_refund_goes_back_once_whatever_gets_lost(office: Terminal, how: list[str]) -> None:
+    money = MobileMoney(now=office.world.now)
+    word = money.paybill(STRANGER, "rent", 30_000)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    code = _code(office)
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
+    office.well(f"suspense refuse {code} --as fin.max --reason 'ask again'")
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked again'")
+    assert "REFUNDING" in office.well(f"suspense approve {code} --as fin.max")
+    money.refunds = list(how)
+
+    async def give_back(till: Till) -> None:
+        for _ in range(4):
+            await till.payments.look_for_refunds()
+            await till.settle()
+            till.counter.world.advance(seconds=61)
+        await till.hears(money_reversed)  # the source's own word of what we had it do
+
+    money_reversed = replace(word, state=PaymentState.REVERSED)
+    _at_the_source(office, money, give_back)
+    assert len(money.refunded) == 1 and money.taken_minor == 0
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    assert "REFUNDED by fin.max" in office.well(f"suspense show {code} --as aud.kay")
+    office.check()
+
+
+def test_a_refund_that_its_source_declines_leaves_the_item_open(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now, refunds=["declined"])
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 30_000)))
+    code = _code(office)
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
+    office.well(f"suspense approve {code} --as fin.max")
+
+    async def look(till: Till) -> None:
+        await till.payments.look_for_refunds()
+
+    _at_the_source(office, money, look)
+    assert "OPEN" in office.well("suspense list --as cc.pam")
+    assert "FAILED REFUND" in office.well(f"suspense show {code} --as fin.zoe")
+    assert office.balance("suspense:mpesa") == 30_000
+    rows = office.read(lambda connection: connection.execute(payment_tables.source_refund.select()).all())
+    assert [row.state for row in rows] == ["FAILED"]
+
+
+def test_what_a_source_took_back_after_the_sale_is_written_off_by_two(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now)
+    word = money.paybill(STRANGER, METER, 30_000)
+
+    async def sold_and_taken_back(till: Till) -> None:
+        await till.hears(word, money.take_back(word))
+
+    _at_the_source(office, money, sold_and_taken_back)
+    code = _code(office)
+    office.no(f"suspense refund {code} --as fin.zoe --reason x", "only what its source took back")
+    office.well(f"suspense resolve {code} --write-off --as fin.zoe --reason 'the payer is gone'")
+    office.well(f"suspense approve {code} --as fin.max")
+    assert (office.balance("loss:payments"), office.balance("suspense:mpesa")) == (-30_000, 0)
+    office.check()
