@@ -42,6 +42,7 @@ from config.settings import (
     LogSettings,
     MomoSettings,
     MpesaSettings,
+    OperatorTextSettings,
     PaymentSettings,
     PinSettings,
     Pkcs11Settings,
@@ -49,6 +50,7 @@ from config.settings import (
     PurchaseSettings,
     Secret,
     Settings,
+    SettlementSettings,
     SmppSettings,
     StsSettings,
     UssdSettings,
@@ -82,7 +84,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "pins": PinSettings,
     "vouchers": VoucherSettings,
     "wallet": WalletSettings,
-    "smpp": SmppSettings,  # this and those below are lists of such tables
+    "smpp": SmppSettings,  # from here on lists of such tables
     "africastalking": AfricasTalkingSettings,
     "pkcs11": Pkcs11Settings,
     "prism": PrismSettings,
@@ -92,6 +94,8 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "mpesa": MpesaSettings,
     "momo": MomoSettings,
     "checkout": CheckoutSettings,
+    "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 # What the tables of a list are called, in faults and in the names of environment variables.
 _CALLED: Final = {
@@ -105,6 +109,8 @@ _CALLED: Final = {
     "mpesa": "account",
     "momo": "account",
     "checkout": "account",
+    "settlement": "source",
+    "operator_text": "source",
 }
 _LISTS: Final[Mapping[str, type]] = {
     "smpp": SmppSettings,
@@ -117,6 +123,8 @@ _LISTS: Final[Mapping[str, type]] = {
     "mpesa": MpesaSettings,
     "momo": MomoSettings,
     "checkout": CheckoutSettings,
+    "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 
 # Keys that may not stand in the settings themselves, only beside them in a file or an environment variable.

@@ -616,6 +616,38 @@ class CheckoutSettings:
     connections_max: Annotated[int, Between(1, 1_000)] = 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementSettings:
+    """How the statements of one payment source are read and booked; `name` is the source's.
+
+    `mapping` names a shipped one, or a .toml file. `provider` is what a file of several providers calls it (empty: the
+    name). Without `check_fees` no fee differs; with it, one that is not `fee_percent` (half up) and `fee_minor`.
+    """
+
+    name: Name
+    mapping: Annotated[str, Text(1, 4096)] = "neutral"
+    provider: Annotated[str, Text(0, 80)] = ""
+    bank: Name = "main"
+    check_fees: bool = False
+    fee_percent: Annotated[Decimal, Between(0, 100)] = Decimal("0")
+    fee_minor: Annotated[int, Between(0, 1_000_000_000)] = 0
+    missing_after_days: Annotated[int, Between(0, 1_000)] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTextSettings:
+    """Texts of an operator about payments, forwarded to us; `name` is the payment source that they are about.
+
+    Only from `senders`, as the wire gives them, separated by blanks, and to `code` (empty: any). They make payments
+    pending, no more: the source's statement is what brings the money.
+    """
+
+    name: Name
+    senders: Annotated[str, Text(1, 4096)]
+    code: Annotated[str, Text(0, 20)] = ""
+    patterns_file: FilePath
+
+
 def _no_channels() -> Mapping[str, ChannelSettings]:
     return MappingProxyType({})
 
@@ -651,6 +683,8 @@ class Settings:
     pins: PinSettings = field(default_factory=PinSettings)
     vouchers: VoucherSettings = field(default_factory=VoucherSettings)
     wallet: WalletSettings = field(default_factory=WalletSettings)
+    settlement: tuple[SettlementSettings, ...] = ()
+    operator_text: tuple[OperatorTextSettings, ...] = ()
 
     def files(self) -> list[tuple[str, str]]:
         """Every file that is named, with the place that names it: ("[sts] keystore", "keys.json")."""
@@ -663,6 +697,10 @@ class Settings:
                     if hint == FilePath and getattr(table, name):
                         found.append((f"{where} {name}", getattr(table, name)))
         return found
+
+    def settlement_of(self, source: str) -> SettlementSettings:
+        """How a source's statements are read; the defaults if it has no table."""
+        return next((one for one in self.settlement if one.name == source), SettlementSettings(name=source))
 
     def channel(self, name: str) -> ChannelSettings:
         """The settings of a channel by its name in any case; the defaults if it has no section."""

@@ -35,6 +35,7 @@ from gateway import (
     pointtools,
     pricetools,
     selltools,
+    settlementtools,
     shifttools,
     smstools,
     sourcetools,
@@ -181,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     stationtools.add_commands(commands)
     suspensetools.add_commands(commands)
     deposittools.add_commands(commands)
+    settlementtools.add_commands(commands)
     shifttools.add_commands(commands)
     bankdaytools.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")

@@ -44,6 +44,7 @@ from gateway.metrics import LinkState, Metrics
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.registry import SOURCES, made
 from gateway.payments.surroundings import Factory
+from gateway.settlement.operatortexts import OperatorTexts
 from gateway.smsbooks import Receipts, StoredParts
 from gateway.ussd.desk import UssdDesk
 from gateway.vend import Shop
@@ -140,6 +141,7 @@ def sms_channel(
     receipts: Receipts,
     observer: LinkObserver,
     divert: Callable[[Incoming], Coroutine[Any, Any, None] | None],
+    texts: OperatorTexts,
     accounts: Sequence[Account] = (),
 ) -> SmsChannel:
     """The SMS channel over all links and accounts of the settings; its links are bound when they are permitted to."""
@@ -163,7 +165,7 @@ def sms_channel(
             Link(link_settings(link, settings), random=world.chance, tls=_tls(link), observer=observer, leased=True)
             for link in settings.smpp
         ],
-        parse=read,
+        parse=texts.reading(read),
         render=render,
         keep_whole=lambda reply: wording.keep_whole(reply.message),
         now=world.now,
@@ -228,8 +230,16 @@ class Gateway:
             )
             for one in settings.africastalking
         ]
+        self._texts = OperatorTexts(
+            settings.operator_text,
+            minor_digits=settings.utility.minor_digits,
+            currency=settings.utility.currency,
+            write=store.transact,
+            world=world,
+            metrics=metrics,
+        )
         self.sms = sms_channel(
-            settings, world, catalogue, parts, self.receipts, observer, self._ussd_step, self.accounts
+            settings, world, catalogue, parts, self.receipts, observer, self._ussd_step, self._texts, self.accounts
         )
         self.channels: dict[str, Channel] = {self.sms.name: self.sms}
         binds_max = {link.name: link.binds_max for link in settings.smpp}
@@ -338,7 +348,7 @@ class Gateway:
                 self._callbacks_serve.set()
             async with asyncio.TaskGroup() as tasks:
                 for channel in self.channels.values():
-                    tasks.create_task(channel.run(self.desk), name=channel.name)
+                    tasks.create_task(channel.run(self._texts.before(self.desk)), name=channel.name)
                 tasks.create_task(self.banks.run(), name="banks")
                 tasks.create_task(self.keeper.run(), name="leases")
                 tasks.create_task(self.receipts.run(), name="receipts")

@@ -155,8 +155,10 @@ async def _say(books: Books, report: Report, bad_lines: int, *, stored: bool, tr
 
 def _write_repair(path: Path, source: Source, scratch: Scratch) -> None:
     try:
-        with _new_file(path) as out:
-            count = write_repair(out, source.path, source.form, source.format, source.encoding, scratch.faults(0))
+        with new_file(path) as out:
+            count = write_repair(
+                out, source.path, source.form.expected, source.format, source.encoding, scratch.faults(0)
+            )
     except BadFile:
         path.unlink()
         sys.stderr.write("the file cannot be read as a whole: there are no lines to be mended\n")
@@ -164,7 +166,7 @@ def _write_repair(path: Path, source: Source, scratch: Scratch) -> None:
     sys.stderr.write(f"{count} lines to be mended are in {path}\n")
 
 
-def _new_file(path: Path) -> TextIO:
+def new_file(path: Path) -> TextIO:
     """A text file for this account only, which must not be there yet: people's names and numbers stand in it."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return os.fdopen(handle, "w", encoding="utf-8", newline="")
@@ -186,7 +188,7 @@ def _export(session: Session) -> int:
             return lambda connection: export(connection, form, file, format_, digits)
 
         if options.out is not None:
-            with _new_file(options.out) as file:
+            with new_file(options.out) as file:
                 return int(await books.read(to(file)))
         out = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
         try:

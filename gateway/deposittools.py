@@ -1,11 +1,11 @@
-"""`prepaid deposits`, `prepaid banking`: what stations pay in, entered by one person and approved by another."""
+"""`prepaid deposits`, `prepaid banking`: what stations and customers pay in; one enters it, another approves."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.keysession import WELL, Books, Group, Session, say
+from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.sale import receipt_of
 from gateway.stationtools import day_of, local_now, minor_of, require_reader, shown
 from gateway.world import RealWorld, World
@@ -16,19 +16,29 @@ from ledger.deposits import Batch, Deposit, New, Slip
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     """Add `deposits` and `banking`; each sub-command sets `run`, options to exit code."""
     given = world or RealWorld()
-    group = Group(subparsers, "deposits", "money that stations pay into the bank", given)
-    entering = group.command("enter", _enter, "enter a slip, for another person to approve", people=1)
+    group = Group(subparsers, "deposits", "money that stations and customers pay in", given)
+    entering = group.command("enter", _enter, "enter a station's slip, for another person to approve", people=1)
     entering.add_argument("station")
     _slip_options(entering)
-    entering.add_argument("--amount", required=True, metavar="MONEY")
+    wallet = group.command(
+        "enter-wallet", _enter_wallet, "enter a customer's slip or cash, for another person to approve", people=1
+    )
+    wallet.add_argument("account", metavar="ACCOUNT_NO")
+    where = wallet.add_mutually_exclusive_group(required=True)
+    where.add_argument("--bank", help="the bank that the slip is of")
+    where.add_argument("--cash", action="store_true", help="the office took the money; the slip is its receipt")
+    _slip_options(wallet, bank=False)
+    for parser in (entering, wallet):
+        parser.add_argument("--amount", required=True, metavar="MONEY")
     for name, about, people in (
-        ("approve", "post it to the station's account; FINANCE or SUPERVISOR, not who entered it", 1),
+        ("approve", "post it to its account; FINANCE or SUPERVISOR, not who entered it", 1),
         ("refuse", "it is not so; nothing is posted", 1),
         ("reverse", "undo an approved deposit by a new entry; two people", 2),
     ):
         group.command(name, _decide, about, people=people).add_argument("code")
     listing = group.command("list", _list, "the last deposits", people=1)
     listing.add_argument("--station", metavar="CODE")
+    listing.add_argument("--customer", metavar="ACCOUNT_NO")
     listing.add_argument("--state", choices=(deposits.ENTERED, deposits.APPROVED, deposits.REFUSED, deposits.REVERSED))
     group = Group(subparsers, "banking", "closed shifts on their way to the bank", given)
     opening = group.command("open", _open, "gather closed shifts of a station; all of them if none is named", people=1)
@@ -41,8 +51,9 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     showing.add_argument("station")
 
 
-def _slip_options(parser: Any) -> None:
-    parser.add_argument("--bank", required=True)
+def _slip_options(parser: Any, *, bank: bool = True) -> None:
+    if bank:
+        parser.add_argument("--bank", required=True)
     parser.add_argument("--slip", required=True, metavar="NUMBER")
     parser.add_argument("--paid-on", required=True, type=day_of, metavar="DAY")
 
@@ -76,6 +87,22 @@ def _enter(session: Session) -> int:
     return WELL
 
 
+def _enter_wallet(session: Session) -> int:
+    options, new, today = session.options, _new(session), local_now(session).date()
+    bank = deposits.CASH if options.cash else options.bank
+    slip = Slip.of(bank, options.slip, minor_of(session, "amount", options.amount), options.paid_on, today)
+    if slip.bank == deposits.CASH and not options.cash:
+        raise Unusable("bank: its name expected; for cash that the office took, --cash")
+    entered: Deposit = _written(
+        session,
+        lambda connection, books: deposits.enter_for_customer(
+            connection, new, options.account, slip, by=books.first, origin=books.origin
+        ),
+    )
+    say(f"{_line(session, entered)}; another person approves it")
+    return WELL
+
+
 def _decide(session: Session) -> int:
     code, what = session.options.code, session.options.deposits_command
     txn_id, today = session.world.new_id(), local_now(session).date()
@@ -99,7 +126,9 @@ def _list(session: Session) -> int:
     async def work(books: Books) -> list[Deposit]:
         require_reader(books, options.station)
         return await books.read(
-            lambda connection: deposits.listed(connection, station=options.station, state=options.state)
+            lambda connection: deposits.listed(
+                connection, station=options.station, customer=options.customer, state=options.state
+            )
         )
 
     for one in session.in_books(work):
@@ -110,7 +139,7 @@ def _list(session: Session) -> int:
 def _line(session: Session, one: Deposit) -> str:
     decided = f", {one.decided_by}" if one.decided_by else ""
     return (
-        f"deposit {one.code}  {one.station}  {shown(session, one.amount_minor)}  {one.bank} {one.slip}"
+        f"deposit {one.code}  {one.station or one.customer}  {shown(session, one.amount_minor)}  {one.bank} {one.slip}"
         f"  paid on {one.paid_on}  {one.state}  {one.entered_by}{decided}"
     )
 

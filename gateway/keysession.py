@@ -34,6 +34,7 @@ from ledger.changes import ChangeRefused
 from ledger.corrections import CorrectionRefused
 from ledger.operators import Operator, OperatorRefused
 from ledger.schema import DatabaseVersion
+from ledger.settlement import SettlementRefused
 from ledger.stations import StationRefused
 from ledger.store import Store, is_sqlite, open_store, sqlite_path
 from ledger.tariffs import TariffRefused
@@ -118,6 +119,7 @@ _REFUSED: Final = (
     CustodyRefused,
     ChangeRefused,
     CorrectionRefused,
+    SettlementRefused,
     StationRefused,
     TariffRefused,
     BankDayRefused,

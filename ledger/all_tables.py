@@ -11,6 +11,7 @@ from ledger import bulk_tables as _bulk_tables
 from ledger import correction_tables as _correction_tables
 from ledger import payment_tables as _payment_tables
 from ledger import record_tables as _record_tables
+from ledger import settlement_tables as _settlement_tables
 from ledger import sms_tables as _sms_tables
 from ledger import stations_tables as _stations
 from ledger import tables as _tables
@@ -30,6 +31,7 @@ MODULES = (
     _bulk_tables,
     _bank_tables,
     _bankday_tables,
+    _settlement_tables,
     _payment_tables,
     _voucher_tables,
 )

@@ -1,4 +1,4 @@
-"""Deposits of stations with their slips, and the banking of shifts: entered by one person, approved by another.
+"""Deposits of stations and customers with their slips, and the banking of shifts: one enters, another approves.
 
 Functions of the SQL transaction they are handed; they never commit. Money moves when a deposit is approved, in the
 transaction that approves it; a deposit that turns out wrong is reversed by a new transaction that names the first. A
@@ -15,11 +15,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger import audit, entries, stations, tables
+from ledger import audit, customers, entries, stations, tables
 from ledger.audit import Origin
 from ledger.books import AlreadyReversed, Overdrawn
 from ledger.direct import Post, Reverse, carry_out, lock_balance
 from ledger.operators import Operator, OperatorFault, OperatorRefused, Role, require_other, require_role
+from ledger.payment_tables import payment
 from ledger.records import insert_new
 from ledger.stations import AMOUNT_MAX_MINOR, StationFault, StationRefused
 from ledger.stations_tables import banking_batch, deposit, shift
@@ -31,6 +32,11 @@ REVERSED: Final = "REVERSED"
 OPEN: Final = "OPEN"
 BANKED: Final = "BANKED"
 CONFIRMED: Final = "CONFIRMED"
+
+CASH: Final = "CASH"
+"""In place of a bank: the office took the money, and the slip is its receipt."""
+BANK_SOURCE: Final = "bank"
+"""Whose clearing account deposits are in, until its statement is booked."""
 
 _ENTERS: Final = (Role.VENDOR, Role.SUPERVISOR, Role.FINANCE)
 _DECIDES: Final = (Role.FINANCE, Role.SUPERVISOR)
@@ -64,11 +70,12 @@ class Slip:
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
-    """A deposit as stored, with its station's code."""
+    """A deposit as stored, with its station's code or its customer's account number."""
 
     id: UUID
     code: str
-    station: str
+    station: str | None
+    customer: str | None
     state: str
     bank: str
     slip: str
@@ -100,11 +107,37 @@ def enter(connection: sa.Connection, new: New, station: str, slip: Slip, *, by: 
     """
     require_role(by, *_ENTERS)
     _require_own(by, station)
+    if slip.bank == CASH:
+        raise StationRefused(StationFault.FORM, "bank: its name expected; a station's cash goes to a bank")
     at = stations.known(connection, station)
+    return _enter(connection, new, {"station_id": at.id}, {"station": station}, slip, by, origin)
+
+
+def enter_for_customer(
+    connection: sa.Connection, new: New, account_no: str, slip: Slip, *, by: Operator, origin: Origin
+) -> Deposit:
+    """Enter what a customer paid to the bank, or to the office (CASH), for the wallet. By FINANCE or SUPERVISOR.
+
+    Refuses UNKNOWN and CLOSED customers, and SLIP as for a station.
+    """
+    require_role(by, *_DECIDES)
+    customer = customers.open_one(connection, account_no)
+    return _enter(connection, new, {"customer_id": customer.id}, {"customer": account_no}, slip, by, origin)
+
+
+def _enter(
+    connection: sa.Connection,
+    new: New,
+    whose: Mapping[str, UUID],
+    told: Mapping[str, str],
+    slip: Slip,
+    by: Operator,
+    origin: Origin,
+) -> Deposit:
     row = {
         "id": new.id,
         "code": new.code,
-        "station_id": at.id,
+        **whose,
         "state": ENTERED,
         "bank": slip.bank,
         "slip": slip.number,
@@ -113,15 +146,20 @@ def enter(connection: sa.Connection, new: New, station: str, slip: Slip, *, by: 
         "entered_by": by.login,
         "entered_at": origin.at,
     }
-    d = deposit.c
+    d, p = deposit.c, payment.c
     same = sa.select(d.code).where(d.bank == slip.bank, d.slip == slip.number, d.state.in_((ENTERED, APPROVED)))
     other = connection.execute(same).scalar_one_or_none()
+    if other is None and slip.bank != CASH:
+        # The bank's statement came first: this money is in the books, in suspense most likely.
+        stated = sa.select(p.receipt).where(p.source == BANK_SOURCE, p.receipt == slip.number)
+        if connection.execute(stated).first() is not None:
+            other = "as a payment, by the bank's statement"
     if other is None and not _insert_slip(connection, row):
         other = "of this moment"
     if other is not None:
         raise StationRefused(StationFault.SLIP, f"slip {slip.number} of {slip.bank} is entered already: {other}")
     after = {
-        "station": station,
+        **told,
         "bank": slip.bank,
         "slip": slip.number,
         "amount_minor": slip.amount_minor,
@@ -152,13 +190,28 @@ def known(connection: sa.Connection, code: str, *, lock: bool = False) -> Deposi
 
 
 def listed(
-    connection: sa.Connection, *, code: str | None = None, station: str | None = None, state: str | None = None
+    connection: sa.Connection,
+    *,
+    code: str | None = None,
+    station: str | None = None,
+    customer: str | None = None,
+    state: str | None = None,
 ) -> list[Deposit]:
     """The last thousand deposits, oldest first."""
-    s = tables.station
-    columns = [s.c.code.label("station") if name == "station" else deposit.c[name] for name in Deposit.__slots__]
-    wanted = sa.select(*columns).join_from(deposit, s, s.c.id == deposit.c.station_id)
-    for column, value in ((deposit.c.code, code), (s.c.code, station), (deposit.c.state, state)):
+    s, c = tables.station, tables.customer
+    named = {"station": s.c.code.label("station"), "customer": c.c.account_no.label("customer")}
+    columns = [named[name] if name in named else deposit.c[name] for name in Deposit.__slots__]
+    wanted = sa.select(*columns).select_from(
+        deposit.join(s, s.c.id == deposit.c.station_id, isouter=True).join(
+            c, c.c.id == deposit.c.customer_id, isouter=True
+        )
+    )
+    for column, value in (
+        (deposit.c.code, code),
+        (s.c.code, station),
+        (c.c.account_no, customer),
+        (deposit.c.state, state),
+    ):
         if value is not None:
             wanted = wanted.where(column == value)
     rows = connection.execute(wanted.order_by(deposit.c.entered_at.desc()).limit(1000))
@@ -168,7 +221,7 @@ def listed(
 def approve(
     connection: sa.Connection, code: str, txn_id: UUID, business_date: date, *, by: Operator, origin: Origin
 ) -> Deposit:
-    """Post a deposit to its station, and confirm the banking batch it belongs to. By FINANCE or SUPERVISOR.
+    """Post a deposit to its station or wallet, and confirm the banking batch it belongs to. By FINANCE or SUPERVISOR.
 
     Whoever entered it does not approve it, whatever the roles, nor does anybody of the station that is to have the
     money. Refuses UNKNOWN, STATE, SAME_PERSON, ROLE_MISSING.
@@ -176,23 +229,16 @@ def approve(
     require_role(by, *_DECIDES)
     found = known(connection, code, lock=True)
     require_other(found.entered_by, by.login, f"deposit {code}")
-    if by.station == found.station:
+    if found.station is not None and by.station == found.station:
         raise OperatorRefused(
             OperatorFault.ROLE_MISSING, f"{by.login} belongs to station {by.station}, whose deposits others approve"
         )
     _require_state(found, ENTERED)
-    station = stations.known(connection, found.station)
-    stations.post(
-        connection,
-        Post(
-            txn_id,
-            "deposit",
-            entries.deposit(station.account_id, found.amount_minor),
-            (station.account_id,),
-            business_date,
-            origin.at,
-        ),
-    )
+    account, into = _account_of(connection, found), "clearing:bank"
+    if found.bank == CASH:
+        into = "cash:office"
+    legs = entries.deposit(account, found.amount_minor, into)
+    stations.post(connection, Post(txn_id, "deposit", legs, (account,), business_date, origin.at))
     _decide(connection, found, APPROVED, by, origin, txn_id=txn_id)
     _move_batch(connection, found, BANKED, {"state": CONFIRMED, "confirmed_at": origin.at}, origin)
     return known(connection, code)
@@ -230,16 +276,25 @@ def reverse(
     found = known(connection, code, lock=True)
     _require_state(found, APPROVED)
     assert found.txn_id is not None, "an approved deposit is posted"
-    lock_balance(connection, stations.known(connection, found.station).account_id)
+    lock_balance(connection, _account_of(connection, found))
     try:
         carry_out(connection, Reverse(txn_id, found.txn_id, "deposit.reversal", business_date, origin.at))
     except Overdrawn:
-        raise StationRefused(StationFault.FUNDS, f"station {found.station} no longer has this money") from None
+        whose = f"station {found.station}" if found.station is not None else f"wallet {found.customer}"
+        raise StationRefused(StationFault.FUNDS, f"{whose} no longer has this money") from None
     except AlreadyReversed:
         raise StationRefused(StationFault.STATE, f"deposit {code} is reversed already") from None
     _decide(connection, found, REVERSED, by, origin, reversal_id=txn_id, beside=second.login)
     _move_batch(connection, found, CONFIRMED, _REOPENED, origin)
     return known(connection, code)
+
+
+def _account_of(connection: sa.Connection, found: Deposit) -> UUID:
+    """The float, line of credit or wallet that a deposit is for."""
+    if found.station is not None:
+        return stations.known(connection, found.station).account_id
+    assert found.customer is not None, "a deposit is a station's or a customer's"
+    return customers.known(connection, found.customer).wallet_id
 
 
 def _decide(

@@ -85,9 +85,27 @@ def account_payment(
     )
 
 
-def deposit(account: UUID, amount_minor: int) -> tuple[Posting, ...]:
-    """Money that a station paid into the bank: into its float, or off what it owes."""
-    return balanced([(id_of("clearing:bank"), -amount_minor), (account, amount_minor)])
+def deposit(account: UUID, amount_minor: int, into: str = "clearing:bank") -> tuple[Posting, ...]:
+    """Money paid to the bank or the office: into a station's float, off what it owes, or into a customer's wallet."""
+    return balanced([(id_of(into), -amount_minor), (account, amount_minor)])
+
+
+def settled(source: str, bank: str, paid_minor: int, fee_minor: int) -> tuple[Posting, ...]:
+    """What a provider paid to the bank, and the fees it kept: both leave its clearing account."""
+    return balanced(
+        [
+            (id_of(f"bank:{bank}"), -paid_minor),
+            (id_of(f"expense:fees:{source}"), -fee_minor),
+            (id_of(f"clearing:{source}"), paid_minor + fee_minor),
+        ]
+    )
+
+
+def settlement_difference(source: str, difference_minor: int) -> tuple[Posting, ...]:
+    """What a provider has more (positive) or less than our books say: put right, at the cost of the utility."""
+    return balanced(
+        [(id_of(f"clearing:{source}"), -difference_minor), (id_of(f"expense:settlement:{source}"), difference_minor)]
+    )
 
 
 def bank_paid(bank: str, amount_minor: int) -> tuple[Posting, ...]:

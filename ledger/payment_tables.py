@@ -137,6 +137,7 @@ source_refund = table(
     at_("next_ask_at", nullable=True),
     sa.CheckConstraint("amount_minor > 0", name="amount"),
     sa.Index("ix_source_refund_item_id", "item_id"),
+    sa.Index("ix_source_refund_provider_ref", "source", "provider_ref"),  # statements name refunds by it
     sa.Index(
         "ix_source_refund_due",
         "source",

@@ -117,9 +117,10 @@ deposit = table(
     "deposit",
     id_("id", primary_key=True),
     text_("code", unique=True),
-    id_("station_id", sa.ForeignKey("station.id"), nullable=False),
+    id_("station_id", sa.ForeignKey("station.id"), nullable=True),  # whose it is: a station's, or
+    id_("customer_id", nullable=True),  # a customer's, for the wallet
     text_("state"),  # ENTERED, APPROVED, REFUSED, REVERSED
-    text_("bank"),
+    text_("bank"),  # CASH: the office took it, and the slip is its receipt
     text_("slip"),  # number on the slip: capitals, no blanks
     int_("amount_minor"),
     sa.Column("paid_on", sa.Date(), nullable=False),
@@ -138,6 +139,8 @@ deposit = table(
         postgresql_where=sa.text("state IN ('ENTERED', 'APPROVED')"),
     ),
     sa.Index("ix_deposit_station_id", "station_id", "entered_at"),
+    sa.Index("ix_deposit_customer_id", "customer_id", "entered_at"),
+    sa.Index("ix_deposit_slip", "slip"),  # as a bank's statement names it
     sa.Index("ix_deposit_txn_id", "txn_id"),
     sa.Index("ix_deposit_reversal_id", "reversal_id"),
     sa.CheckConstraint("amount_minor > 0", name="amount"),

@@ -183,15 +183,32 @@ _INVARIANTS: dict[str, str] = {
         SELECT c.purchase_id FROM counter_sale c LEFT JOIN purchase p ON p.id = c.purchase_id
         WHERE coalesce(p.amount_minor, 0) <> c.cash_minor + c.card_minor + c.cheque_minor""",
     "a deposit is not posted as its state says": """
-        SELECT d.id FROM deposit d JOIN station s ON s.id = d.station_id
-        LEFT JOIN posting p ON p.txn_id = d.txn_id AND p.account_id = s.account_id
-        WHERE coalesce(p.amount_minor, 0) <>
+        SELECT d.id FROM deposit d LEFT JOIN station s ON s.id = d.station_id
+        LEFT JOIN customer c ON c.id = d.customer_id
+        LEFT JOIN posting p ON p.txn_id = d.txn_id AND p.account_id = coalesce(s.account_id, c.wallet_id)
+        WHERE (s.id IS NULL) = (c.id IS NULL) OR coalesce(p.amount_minor, 0) <>
         CASE WHEN d.state IN ('APPROVED', 'REVERSED') THEN d.amount_minor ELSE 0 END""",
     "a reversed deposit has not its reversal": """
         SELECT d.id FROM deposit d LEFT JOIN txn t ON t.id = d.reversal_id AND t.reverses = d.txn_id
         WHERE (d.state = 'REVERSED') <> (t.id IS NOT NULL)""",
     "a deposit was posted that nobody entered": """
         SELECT id FROM txn WHERE kind = 'deposit' AND NOT EXISTS (SELECT 1 FROM deposit d WHERE d.txn_id = txn.id)""",
+    "a settlement is not posted as it says": """
+        SELECT b.id FROM settlement_batch b LEFT JOIN account a ON a.code = 'clearing:' || b.source
+        LEFT JOIN posting p ON p.txn_id = b.txn_id AND p.account_id = a.id
+        WHERE coalesce(p.amount_minor, 0) <> b.paid_minor + b.fee_minor""",
+    "a settlement's fees are not those of its lines": """
+        SELECT id FROM (SELECT id, fee_minor AS fee FROM settlement_batch UNION ALL
+        SELECT batch_id, -fee_minor FROM settlement_item WHERE batch_id IS NOT NULL) x
+        GROUP BY id HAVING sum(fee) <> 0""",
+    "a settlement was posted that nobody booked": """
+        SELECT id FROM txn WHERE kind = 'settlement' AND
+        NOT EXISTS (SELECT 1 FROM settlement_batch b WHERE b.txn_id = txn.id)""",
+    "a statement's line is not exactly one item": """
+        SELECT l.id FROM statement_line l LEFT JOIN settlement_item i ON i.line_id = l.id WHERE i.id IS NULL""",
+    "a payment goes with two lines": """
+        SELECT i.payment_id FROM settlement_item i JOIN statement_line l ON l.id = i.line_id AND l.kind = 'PAYMENT'
+        WHERE i.class IN ('MATCHED', 'AMOUNT_DIFFERS', 'FEE_DIFFERS') GROUP BY i.payment_id HAVING count(*) > 1""",
     "a shift's difference is not posted as its state says": """
         SELECT h.id FROM shift h JOIN station s ON s.id = h.station_id
         LEFT JOIN posting p ON p.txn_id = h.txn_id AND p.account_id = s.account_id

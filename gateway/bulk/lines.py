@@ -29,6 +29,7 @@ _RECORD_LINES_MAX: Final = 100
 _DOCUMENT_MAX: Final = 20_000_000
 _SHOWN_MAX: Final = 200
 _CELLS_MAX: Final = 1_000
+_MARKS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 REPAIR_LINE: Final = "repair_line"
@@ -59,11 +60,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The columns of a kind of file. `is_document`: values may be lists and objects, as JSON has them."""
+    """The columns of a kind of file. `is_document`: values may be lists and objects, as JSON has them.
+
+    `delimiter` separates the values of CSV. So many lines at most may stand before the header, as in a bank's file; the
+    header is the first line that has all needed columns.
+    """
 
     known: Collection[str]
     needed: Collection[str]
     is_document: bool = False
+    delimiter: str = ","
+    lines_before_max: int = 0
 
 
 def format_of(path: Path, given: str | None = None) -> str:
@@ -170,6 +177,7 @@ def _unreadable(line: str) -> str:
 
 def _csv_lines(text: _Text, expected: Expected, on_header: Callable[[Sequence[str]], None]) -> Iterator[Line]:
     names: list[str] | None = None
+    before = 0
     while (first := text.next()) is not None:
         number, line = first
         fault = _unreadable(line)
@@ -180,10 +188,14 @@ def _csv_lines(text: _Text, expected: Expected, on_header: Callable[[Sequence[st
         cells: list[str] = []
         if not fault:
             try:
-                cells = next(csv.reader([line], strict=True))
+                cells = next(csv.reader([line], strict=True, delimiter=expected.delimiter))
             except csv.Error as error:
                 fault = f"no CSV: {error}"
         if names is None:
+            before += 1
+            is_header = set(expected.needed) <= {cell.strip() for cell in cells}
+            if before <= expected.lines_before_max and not is_header:
+                continue
             if fault:
                 raise BadFile(number, f"a header expected: {fault}")
             names = [cell.strip() for cell in cells]
@@ -195,6 +207,8 @@ def _csv_lines(text: _Text, expected: Expected, on_header: Callable[[Sequence[st
             yield Line(number, {}, f"as many values as columns, {len(names)}, expected, got {len(cells)}", cells)
         elif any(cells):
             yield Line(number, {name: cell.strip() for name, cell in zip(names, cells, strict=True)}, "", cells)
+    if names is None and before:
+        raise BadFile(before, f"a header expected with the columns {', '.join(expected.needed)}; no line has them")
     if names is None:
         raise BadFile(1, f"a header expected, the file is empty: {','.join(expected.known)}")
 
@@ -218,9 +232,10 @@ def _joined(text: _Text, number: int, line: str) -> tuple[str, str]:
 def _check_header(names: Sequence[str], number: int, expected: Expected) -> None:
     """Raise BadFile unless these are columns of such a file, each once."""
     if len(names) == 1:
-        for mark, what in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if mark in names[0]:
-                raise BadFile(number, f"columns separated by commas expected, these are separated by {what}")
+        for mark, what in _MARKS.items():
+            if mark != expected.delimiter and mark in names[0]:
+                wanted = _MARKS[expected.delimiter]
+                raise BadFile(number, f"columns separated by {wanted} expected, these are separated by {what}")
     if len(names) > _CELLS_MAX:
         raise BadFile(number, f"at most {_CELLS_MAX} columns expected, got {len(names)}")
     faults = []

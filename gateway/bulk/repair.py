@@ -13,17 +13,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TextIO
 
-from gateway.bulk.form import Form
-from gateway.bulk.lines import CSV, REPAIR, REPAIR_LINE, REPAIR_REASON, REPAIR_TEXT, Line, read_lines
+from gateway.bulk.lines import CSV, REPAIR, REPAIR_LINE, REPAIR_REASON, REPAIR_TEXT, Expected, Line, read_lines
 from ledger.bulk.scratch import Told
 
 
 def write_repair(
-    out: TextIO, path: Path, form: Form, format_: str, encoding: str | None, faults: Iterator[Told]
+    out: TextIO, path: Path, expected: Expected, format_: str, encoding: str | None, faults: Iterator[Told]
 ) -> int:
     """Read the file again and write the lines that have faults, which come in the order of lines; how many."""
     names: list[str] = []
-    rows = csv.writer(out, lineterminator="\n")
+    rows = csv.writer(out, lineterminator="\n", delimiter=expected.delimiter)
 
     def on_header(found: Sequence[str]) -> None:
         names.extend(found)
@@ -32,7 +31,7 @@ def write_repair(
     groups = groupby(faults, key=lambda one: one.line)
     number, reason = _next(groups)
     count = 0
-    for line in read_lines(path, format_, form.expected, encoding=encoding, on_header=on_header):
+    for line in read_lines(path, format_, expected, encoding=encoding, on_header=on_header):
         while number is not None and number < line.number:
             number, reason = _next(groups)
         if number is None:

@@ -21,6 +21,7 @@ _KEYS_A_STATEMENT: Final = 1000
 _TABLES: Final = """
 CREATE TABLE record (n INTEGER PRIMARY KEY, kind TEXT, key TEXT, owner TEXT, file INTEGER, line INTEGER, content TEXT);
 CREATE TABLE fault (file INTEGER, line INTEGER, n INTEGER PRIMARY KEY, field TEXT, words TEXT);
+CREATE TABLE counted (key TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID;
 """
 
 
@@ -111,6 +112,15 @@ class Scratch:
         self._write()
         self._db.execute("DELETE FROM record WHERE n IN (SELECT n FROM again)")
         self._db.execute("DROP TABLE again")
+
+    # --- counting ---
+
+    def times_before(self, key: str) -> int:
+        """How often this key was counted before; counts it."""
+        row = self._db.execute(
+            "INSERT INTO counted VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n", (key,)
+        ).fetchone()
+        return int(row[0]) - 1
 
     # --- what is coming (ledger.bulk.kind.Coming) ---
 

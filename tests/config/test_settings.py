@@ -26,11 +26,13 @@ from config.settings import (
     CheckoutSettings,
     MomoSettings,
     MpesaSettings,
+    OperatorTextSettings,
     PaymentSettings,
     Pkcs11Settings,
     PrismSettings,
     Secret,
     Settings,
+    SettlementSettings,
     SmppSettings,
     UssdSettings,
 )
@@ -47,6 +49,8 @@ LISTS: dict[str, Any] = {
     "mpesa": MpesaSettings,
     "momo": MomoSettings,
     "checkout": CheckoutSettings,
+    "settlement": SettlementSettings,
+    "operator_text": OperatorTextSettings,
 }
 LINK = '[[smpp]]\nname = "orange-1"\nhost = "smsc.example"\nsystem_id = "us"\n'
 BY_SMPP = "[[ussd]]\nname = 'menu'\nkind = 'smpp'\n"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import correctiontools, deposittools, selltools, shifttools, stationtools, suspensetools
+from gateway import correctiontools, deposittools, selltools, settlementtools, shifttools, stationtools, suspensetools
 from gateway.custody import approve_sample_keys
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
@@ -62,7 +62,15 @@ class Terminal:
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
     world: SeededWorld = field(default_factory=SeededWorld)
-    tools: tuple[Any, ...] = (correctiontools, selltools, stationtools, deposittools, shifttools, suspensetools)
+    tools: tuple[Any, ...] = (
+        correctiontools,
+        selltools,
+        stationtools,
+        deposittools,
+        shifttools,
+        settlementtools,
+        suspensetools,
+    )
 
     @property
     def config(self) -> Path:
