@@ -171,7 +171,7 @@ class Arrival:
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         if isinstance(buy, CounterSale):
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
-        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth))
+        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth, by=buy.by))
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
         """The reply to everything that is not a purchase, and the language it is given in."""

@@ -12,14 +12,14 @@ from ledger.unit import Meter, PurchaseRow, Unit
 _OWNER_AREA_MAX = 20  # a screen is small, and so is a message
 
 
-def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> dict[str, Any]:
+def quoted(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int, by: str = "") -> dict[str, Any]:
     """The values of the sale that `row` would become just now, of its money and units, without token or receipt.
 
-    `nth` as in `channels.commands.Buy`. The unit is left as it was. `owner` and `area` are there where the unit holds
-    them; `by` is "wallet" or "float". Raises the Refusal that the sale would meet; BUSY while another purchase
-    for this service point is under way.
+    `nth` and `by` as in `channels.commands.Buy`. The unit is left as it was. `owner` and `area` are there where the
+    unit holds them; `by` is "wallet" or "float". Raises the Refusal that the sale would meet; BUSY while another
+    purchase for this service point is under way.
     """
-    life = Life(row, meter, nth=nth)
+    life = Life(row, meter, nth=nth, by=by)
     mark = unit.mark()
     try:
         event = Vending(shop, unit, Done(is_told_here=True), shop.world.now()).quote(life)

@@ -26,6 +26,7 @@ from gateway.keyuse import Asked
 from gateway.purchase import UNDONE, Effect, Event, State, Step, step
 from gateway.sale import account_of, after_json, priced_from_json, receipt_of, split_json
 from gateway.undo import take_back_key_change, undo_json, undo_sale
+from gateway.ways import payer
 from gateway.world import World
 from ledger import books, entries, pricing, selling, tables
 from ledger.batch import FILL_TOKEN, UPDATE_PURCHASE
@@ -118,6 +119,7 @@ class Life:
     row: PurchaseRow
     meter: Meter
     nth: int = 1
+    by: str = ""  # the way of paying that was chosen (`gateway/ways.py`); empty: whichever has the money
     split: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     tokens: list[TokenRow] = field(default_factory=list)
@@ -135,6 +137,7 @@ class Life:
             replace(row),
             meter,
             nth=kept.pop("nth", 1),
+            by=kept.pop("by", ""),
             after=kept.pop("after", {}),
             split=kept,
             tokens=made,
@@ -206,7 +209,7 @@ class Vending:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
             self._refuse_second(life)
             self._refuse_too_often(life)
-            account, station = self._payer(unit.phones.get(row.sender), meter, row)
+            account, station = payer(unit, unit.phones.get(row.sender), meter, row, life.by)
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
                 raise Refusal(Reason.TARIFF_MISSING)
@@ -284,17 +287,6 @@ class Vending:
         )
         if sold >= most:
             raise Refusal(Reason.TOO_OFTEN)
-
-    def _payer(self, phone: Phone | None, meter: Meter, row: PurchaseRow) -> tuple[UUID, Phone | None]:
-        """Who pays: the sender's wallet, or else the float of the station whose phone it is (then the phone too)."""
-        if phone is not None and phone.wallet_id is not None:
-            enough = self.unit.balances[phone.wallet_id].available_minor >= row.amount_minor
-            if enough or phone.station_account_id is None:
-                return phone.wallet_id, None
-        if phone is None or phone.station_account_id is None:
-            raise Refusal(Reason.PAYER_UNKNOWN)
-        selling.require_station(phone, row.channel, meter)
-        return phone.station_account_id, phone
 
     def _require_money(self, account: UUID, station: Phone | None, amount_minor: int) -> None:
         try:
@@ -517,7 +509,7 @@ class Vending:
         unit, row = self.unit, life.row
         kept: dict[str, Any] = life.split
         if row.state == State.RECEIVED:
-            kept = {"nth": life.nth}
+            kept = {"nth": life.nth, **({"by": life.by} if life.by else {})}
         elif row.state in _UNPOSTED and life.split:
             kept = {**life.split, "after": life.after}
         row.sale = json.dumps(kept, separators=(",", ":")) if kept else None

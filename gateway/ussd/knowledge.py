@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from channels.commands import Buy
@@ -19,9 +19,12 @@ from gateway.purchase import ENDS, SOLD, State
 from gateway.quoting import owner_of, quoted
 from gateway.sale import receipt_of
 from gateway.vend import Shop, require_in_service
+from gateway.ways import WAYS
 from ledger.correction_tables import disclosure
 from ledger.reasons import Refusal
 from ledger.unit import Phone, PurchaseRow, Unit
+
+_ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class UnitKnowledge:
         self._hints = hints
         self._bought = bought
         self._phone: Phone | None = unit.phones.get(inbound.sender)
-        self._quotes: dict[tuple[str, int, int], Mapping[str, Any] | Refusal] = {}
+        self._quotes: dict[tuple[str, int, int, str], Mapping[str, Any] | Refusal] = {}
 
     def saved_meters(self) -> Sequence[MeterInfo]:
         return [self._info(drn) for drn in saved_of(self._unit, self._phone)]
@@ -78,25 +81,37 @@ class UnitKnowledge:
         last = self._unit.last_purchases.get(meter.id) if meter is not None else None
         return last.amount_minor if last is not None and last.sender == self._inbound.sender else None
 
-    def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        found = self._quotes.get((drn, amount, nth))
+    def payers(self, drn: str, amount: int) -> Sequence[str]:
+        if self._phone is None or self._phone.wallet_id is None or self._phone.station_account_id is None:
+            return ()  # no choice, which a quote need not find out
+        return [name for name in WAYS if self._could_pay(drn, amount, name)]
+
+    def _could_pay(self, drn: str, amount: int, by: str) -> bool:
+        try:
+            self.quote(drn, amount, _ANY_TIME, by)
+        except Refusal:
+            return False
+        return True
+
+    def quote(self, drn: str, amount: int, nth: int, by: str = "") -> Mapping[str, Any]:
+        found = self._quotes.get((drn, amount, nth, by))
         if found is None:
             self.meter(drn)  # read, known and able to buy; else this raises
             try:
-                found = self._quote(drn, amount, nth)
+                found = self._quote(drn, amount, nth, by)
             except Refusal as refusal:
                 found = refusal
-            self._quotes[(drn, amount, nth)] = found
+            self._quotes[(drn, amount, nth, by)] = found
         if isinstance(found, Refusal):
             raise found
         return found
 
-    def _quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
+    def _quote(self, drn: str, amount: int, nth: int, by: str) -> Mapping[str, Any]:
         shop, now = self._shop, self._shop.world.now()
         meter = meter_of(self._unit, self._phone, drn)
-        buy = Buy(drn, amount, nth)
+        buy = Buy(drn, amount, nth, by=by)
         row = new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
-        return quoted(shop, self._unit, row, meter, nth)
+        return quoted(shop, self._unit, row, meter, nth, by)
 
     def balance(self) -> Mapping[str, Any]:
         return statement_of(self._shop, self._unit, self._phone)

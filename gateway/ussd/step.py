@@ -166,7 +166,7 @@ class _Step:
             return Place()
         place = dialogue.of_json(json.loads(last.place))
         if place.screen in _RESUMED_FROM and age_s <= self.settings.resume_s:
-            return Place("resume", drn=place.drn, amount_minor=place.amount_minor)
+            return Place("resume", drn=place.drn, amount_minor=place.amount_minor, by=place.by)
         return Place()
 
     def _was_sold(self, purchase_id: UUID) -> bool:
@@ -240,7 +240,8 @@ class _Step:
         except Refusal as refusal:
             return refusal
         fingerprint = hashlib.blake2b(f"{order}".encode(), digest_size=16).digest()
-        inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, Buy(order.drn, order.amount_minor, order.nth))
+        buy = Buy(order.drn, order.amount_minor, order.nth, by=order.by)
+        inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, buy)
         self.done = done = Arrival(self.shop, inbound, is_told_here=True).decide(self.unit)
         if done.replayed:  # its session was forgotten meanwhile; the request is not
             self.bought = self.unit.requests[f"{CHANNEL}|{inbound.reference}"].id
