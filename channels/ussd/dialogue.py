@@ -36,7 +36,7 @@ class Place:
     amount_minor: int = 0
     nth: int = 1
     by: str = ""  # the way of paying; empty: there was no choice
-    sale: str = ""  # the receipt of the sale that is looked at
+    sale: str = ""  # the receipt of the sale that is looked at; of the screen "bought" its id
     reason: str = ""  # of the screen "refused"
     values: tuple[tuple[str, Any], ...] = ()  # of that reason's text
 
