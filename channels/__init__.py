@@ -4,7 +4,8 @@ contract    Inbound, Reply, Channel, Desk: all that the gateway knows of a chann
 counter     a sale at a station's terminal, which has no wire
 commands    the words of customers, as commands
 wording     messages and refusals, in words
-sms         SMS over any number of SMPP links
+sms         SMS over any number of SMPP links and accounts of Africa's Talking
+africastalking     its API: out by its package, in by callbacks, and a simulator
 smpp        the protocol: codec, session, link, and a message centre for the sandbox
 http        providers' callbacks: limits, addresses, secrets
 ussd        menus: screens as data, their walk, the providers' forms

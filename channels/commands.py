@@ -40,7 +40,8 @@ class Buy:
     """Buy energy for `amount_minor`. `drn` is None when the text named none: the sender's only saved meter is meant.
 
     `nth` is 2 or more when the customer insists on buying the same again ("04012345676 500 2"). `saved` is 1 or more
-    when the text names one of the sender's saved meters by its place in the order of their numbers ("1 500").
+    when the text names one of the sender's saved meters by its place in the order of their numbers ("1 500"). `by` is
+    the way of paying where one was chosen, "wallet" or "float".
     """
 
     drn: str | None
@@ -48,6 +49,7 @@ class Buy:
     nth: int = 1
     saved: int = field(default=0, kw_only=True)
     pin: str | None = field(default=None, kw_only=True, repr=False)
+    by: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ world       now, ids and chance: the only reader of the clock
 purchase    the life of a purchase: states, events, effects, the table
 sale        a sale as it is kept: split, receipt number
 vend        carries out the table's effects on one batch; decides, never waits
+ways        the ways in which a purchase can be paid
 tokens      which tokens a sale gives, under which key, from which inputs
 deeds       requests of every kind, and waiting purchases, as deeds for the ledger's writer
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
@@ -27,7 +28,7 @@ cases, pricetools     worked cases without a database: `prepaid price`
 preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
 till, selltools     `prepaid sell`: a terminal at a station's counter
 stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
-moduletools, simulatetools, simulatepaytools, ussdtools     `prepaid modules`, `prepaid simulate`
+moduletools, simulatetools, simulatepaytools, attools, ussdtools, typed     `prepaid modules`, `prepaid simulate`
 sourcetools     `prepaid sources`: the outside sources of money that are set up
 isotools        `prepaid iso`: banks' dialects and messages
 engineering, meterdesk, tokentools, tokenmake, tokenoptions, waited     `prepaid token`

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from channels.africastalking.simulator import Fault, Received, Simulator, SimulatorSettings
+from gateway.typed import on_lines
 from gateway.world import RealWorld
 
 
@@ -78,14 +79,9 @@ def _simulate(options: argparse.Namespace) -> int:
         _say(f"Africa's Talking's SMS API on http://127.0.0.1:{simulator.port}, user {settings.username}")
         if not settings.callback:
             _say("no --callback: what phones send reaches nobody, and no reports are made")
-        loop = asyncio.get_running_loop()
 
-        def typed() -> None:
-            line = sys.stdin.readline()
-            if not line:
-                loop.remove_reader(sys.stdin.fileno())
-                return
-            phone, _, rest = line.strip().partition(" ")
+        def typed(line: str) -> None:
+            phone, _, rest = line.partition(" ")
             short_code, _, text = rest.partition(" ")
             if phone.isdigit() and rest == "stop":
                 simulator.opt_out(phone)
@@ -94,12 +90,9 @@ def _simulate(options: argparse.Namespace) -> int:
             else:
                 _say("PHONE SHORTCODE TEXT expected")
 
+        on_lines(typed)
         try:
-            loop.add_reader(sys.stdin.fileno(), typed)
-        except (OSError, ValueError):  # no terminal and no pipe: it serves all the same
-            pass
-        try:
-            await loop.create_future()
+            await asyncio.get_running_loop().create_future()
         finally:
             await simulator.stop()
 

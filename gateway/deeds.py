@@ -217,7 +217,8 @@ class Arrival:
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
         if isinstance(buy, CounterSale):
             selling.enter(unit, row.id, buy.login, buy.station, buy.sequence, self._day, buy.tenders)
-        Vending(self.shop, unit, done, now).walk(Life(row, meter, nth=buy.nth, has_pin=buy.pin is not None))
+        life = Life(row, meter, nth=buy.nth, by=buy.by, has_pin=buy.pin is not None)
+        Vending(self.shop, unit, done, now).walk(life)
 
     def _use_held(
         self,

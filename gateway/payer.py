@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -52,40 +53,92 @@ def need_payer(need: Need, sources: Sequence[PaymentSettings], sender: str) -> N
         need.accounts.append(prepaid_id(sender))
 
 
-def who_pays(unit: Unit, sources: Sequence[PaymentSettings], row: PurchaseRow, meter: Meter) -> Payer:
-    """Who pays for this purchase just now: a bank for its customer, or the sender.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A purchase whose payer is looked for."""
 
-    Refuses PAYER_UNKNOWN, and what a station may not sell.
+    unit: Unit
+    sources: Sequence[PaymentSettings]
+    row: PurchaseRow
+    meter: Meter
 
-    A wallet that has too little, and nobody else to pay, is given as payer all the same: the refusal says how much.
+    @property
+    def phone(self) -> Phone | None:
+        return self.unit.phones.get(self.row.sender)
+
+
+def _wallet(asked: _Asked) -> Payer | None:
+    """The wallet of the phone's customer, or the phone's own prepaid money, if it has any."""
+    phone, account = asked.phone, prepaid_id(asked.row.sender)
+    if phone is not None and phone.wallet_id is not None:
+        return Payer(phone.wallet_id)
+    return Payer(account) if account in asked.unit.balances else None
+
+
+def _float(asked: _Asked) -> Payer | None:
+    """The float of the station whose phone it is."""
+    phone = asked.phone
+    if phone is None or phone.station_account_id is None:
+        return None
+    selling.require_station(phone, asked.row.channel, asked.meter)
+    return Payer(phone.station_account_id, phone)
+
+
+def _prompt(asked: _Asked) -> Payer | None:
+    """The first source that asks such a phone for such an amount; not those of stations, which sell from their own."""
+    row, phone = asked.row, asked.phone
+    if row.channel not in _BY_PHONE or not is_msisdn(row.sender) or (phone is not None and phone.station_account_id):
+        return None
+    return next((Payer(source=one) for one in asked.sources if may_collect(one, row.sender, row.amount_minor)), None)
+
+
+WAYS: Final[dict[str, Callable[[_Asked], Payer | None]]] = {"wallet": _wallet, "float": _float, "prompt": _prompt}
+"""The ways of paying, asked in their order: None where the phone has it not; Refusal where it may not be used.
+
+A new way is a line here and a text `ussd_by_<name>` in each language file: where a phone has more than one that could
+pay, the USSD menu lets her choose.
+"""
+
+
+def ways_of(unit: Unit, sources: Sequence[PaymentSettings], row: PurchaseRow, meter: Meter) -> list[str]:
+    """The names of the ways that this phone has, whether or not there is enough money in them."""
+    asked, found = _Asked(unit, sources, row, meter), list[str]()
+    for name, way in WAYS.items():
+        with suppress(Refusal):
+            if way(asked) is not None:
+                found.append(name)
+    return found
+
+
+def who_pays(unit: Unit, sources: Sequence[PaymentSettings], row: PurchaseRow, meter: Meter, by: str = "") -> Payer:
+    """Who pays for this purchase just now: a bank for its customer, or the sender, by the way that was chosen.
+
+    Without a choice it is the first way that has enough; else how the customer may pay in the utility's words; else
+    the account that is short, so that the refusal says how much. Refuses PAYER_UNKNOWN, and what a station may not sell.
     """
     if is_paid_already(row):
         return Payer(id_of(bank_batch.account_of(row.peer)))
-    phone = unit.phones.get(row.sender)
-    own = _own_account(unit, phone, row.sender)
-    if own is not None and unit.balances[own].available_minor >= row.amount_minor:
-        return Payer(own)
-    if phone is not None and phone.station_account_id is not None:
-        selling.require_station(phone, row.channel, meter)
-        return Payer(phone.station_account_id, phone)
-    if row.channel in _BY_PHONE and is_msisdn(row.sender):
-        for source in sources:
-            if may_collect(source, row.sender, row.amount_minor):
-                return Payer(source=source)
-        for source in sources:
-            if source.instructions:
-                return Payer(how=source.instructions)
-    if own is None:
+    asked, short = _Asked(unit, sources, row, meter), None
+    for name, way in WAYS.items():
+        found = way(asked) if by in ("", name) else None
+        if found is None:
+            continue
+        if by or found.account is None or unit.balances[found.account].available_minor >= row.amount_minor:
+            return found
+        short = found
+    if short is None or short.station is None:
+        how = _how_to_pay(asked)
+        if how:
+            return Payer(how=how)
+    if short is None:
         raise Refusal(Reason.PAYER_UNKNOWN)
-    return Payer(own)
+    return short
 
 
-def _own_account(unit: Unit, phone: Phone | None, sender: str) -> UUID | None:
-    """The wallet of the phone's customer, or the phone's own prepaid money, if it has any."""
-    if phone is not None and phone.wallet_id is not None:
-        return phone.wallet_id
-    account = prepaid_id(sender)
-    return account if account in unit.balances else None
+def _how_to_pay(asked: _Asked) -> str:
+    if asked.row.channel not in _BY_PHONE or not is_msisdn(asked.row.sender):
+        return ""
+    return next((source.instructions for source in asked.sources if source.instructions), "")
 
 
 def may_collect(source: PaymentSettings, msisdn: str, amount_minor: int) -> bool:

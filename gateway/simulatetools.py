@@ -21,6 +21,7 @@ from channels.smpp.message_centre import (
 )
 from channels.smpp.text import Alphabet
 from channels.smpp.ussd_phones import Screen, UssdPhones
+from gateway.typed import on_lines
 from gateway.world import RealWorld
 
 
@@ -121,17 +122,13 @@ def _simulate(options: argparse.Namespace) -> int:
             centre.cut_after(options.cut_at)
         sys.stdout.write(f"SMPP 3.4 on 127.0.0.1:{centre.port}, system_id {options.system_id}\n")
         sys.stdout.flush()
-        loop = asyncio.get_running_loop()
 
-        def typed() -> None:
-            line = sys.stdin.readline()
-            if not line:
-                loop.remove_reader(sys.stdin.fileno())
-                return
-            phone, _, rest = line.strip().partition(" ")
+        def typed(line: str) -> None:
+            phone, _, rest = line.partition(" ")
             short_code, _, text = rest.partition(" ")
             if not (phone.isdigit() and text):
                 sys.stdout.write("PHONE SHORTCODE TEXT expected\n")
+                sys.stdout.flush()
                 return
             try:
                 if short_code == "ussd":
@@ -140,13 +137,11 @@ def _simulate(options: argparse.Namespace) -> int:
                     centre.deliver(phone, short_code, text)
             except (CentreFull, KeyError) as error:
                 sys.stdout.write(f"not sent: {error}\n")
+                sys.stdout.flush()
 
+        on_lines(typed)
         try:
-            loop.add_reader(sys.stdin.fileno(), typed)
-        except (OSError, ValueError):  # no terminal and no pipe: it serves all the same
-            pass
-        try:
-            await loop.create_future()
+            await asyncio.get_running_loop().create_future()
         finally:
             await centre.stop()
 

@@ -67,6 +67,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 async def _in_the_terminal(phone: Phone) -> None:
     sys.stdout.write(f"{_HELP}\n")
+    sys.stdout.flush()
     loop = asyncio.get_running_loop()
     while True:
         sys.stdout.write(f"{phone.msisdn}> ")
@@ -74,6 +75,7 @@ async def _in_the_terminal(phone: Phone) -> None:
         line = await loop.run_in_executor(None, sys.stdin.readline)
         typed = line.strip()
         if not line:
+            sys.stdout.write("\n")
             return
         if typed.startswith("!"):
             phone.fault = next((fault for fault in Fault if fault.value == typed[1:]), None)
@@ -84,3 +86,4 @@ async def _in_the_terminal(phone: Phone) -> None:
             continue
         shown = await (phone.dial(typed) if phone.shown.is_over or typed.startswith("*") else phone.type(typed))
         sys.stdout.write("".join(f"| {row}\n" for row in shown.text.split("\n")) + ("END\n" if shown.is_over else ""))
+        sys.stdout.flush()

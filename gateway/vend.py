@@ -133,6 +133,7 @@ class Life:
     meter: Meter
     nth: int = 1
     has_pin: bool = False  # the right PIN came with it
+    by: str = ""  # the way of paying that was chosen (`gateway/payer.py`); empty: whichever has the money
     split: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     tokens: list[TokenRow] = field(default_factory=list)
@@ -156,6 +157,7 @@ class Life:
             meter,
             nth=kept.pop("nth", 1),
             has_pin=kept.pop("has_pin", False),
+            by=kept.pop("by", ""),
             after=kept.pop("after", {}),
             split=kept,
             tokens=made,
@@ -239,7 +241,9 @@ class Vending:
                 raise Refusal(Reason.BUSY)  # it waited for others of this service point until its time was up
             if not life.is_paid:  # who has paid means it
                 again.require(self.shop.settings, unit, row, meter, life.nth)
-            payer = Payer(row.payer_id) if life.is_paid else who_pays(unit, self.shop.settings.payment, row, meter)
+            payer = (
+                Payer(row.payer_id) if life.is_paid else who_pays(unit, self.shop.settings.payment, row, meter, life.by)
+            )
             account, station = payer.account, payer.station
             tariff = unit.tariffs.get(point.tariff_code)
             if tariff is None:
@@ -505,7 +509,7 @@ class Vending:
         unit, row = self.unit, life.row
         kept: dict[str, Any] = life.split
         if row.state in (State.RECEIVED, State.AWAITING, State.UNPAID):
-            kept = {"nth": life.nth, "has_pin": life.has_pin}
+            kept = {"nth": life.nth, "has_pin": life.has_pin, **({"by": life.by} if life.by else {})}
             if PAYMENT in life.split:
                 kept[PAYMENT] = life.split[PAYMENT]
         elif row.state in _UNPOSTED and life.split:

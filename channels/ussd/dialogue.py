@@ -35,7 +35,8 @@ class Place:
     drn: str = ""
     amount_minor: int = 0
     nth: int = 1
-    sale: str = ""  # the receipt of the sale that is looked at
+    by: str = ""  # the way of paying; empty: there was no choice
+    sale: str = ""  # the receipt of the sale that is looked at; of the screen "bought" its id
     reason: str = ""  # of the screen "refused"
     values: tuple[tuple[str, Any], ...] = ()  # of that reason's text
     proven: str = ""  # the mark of the PIN that was typed rightly in this session
@@ -48,6 +49,13 @@ class MeterInfo:
     drn: str
     owner: str
     area: str
+
+
+@dataclass(frozen=True, slots=True)
+class PayerInfo:
+    """A way of paying, by its name; its words are the text `ussd_by_<name>`."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,11 @@ class Knowledge(Protocol):
     def last_amount_minor(self, drn: str) -> int | None:
         """What was last bought for this meter by this phone, or None."""
 
-    def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        """The values of the text `ussd_confirm`: what the money would buy just now, who pays, `needs_pin`."""
+    def payers(self, drn: str, amount: int) -> Sequence[str]:
+        """The ways in which this could be paid just now, "wallet", "float"; fewer than two where there is no choice."""
+
+    def quote(self, drn: str, amount: int, nth: int, by: str = "") -> Mapping[str, Any]:
+        """The values of the text `ussd_confirm`: what the money would buy just now, who pays in this way, `needs_pin`."""
 
     def has_pin(self) -> bool:
         """Whether the phone has a PIN."""
@@ -102,11 +113,12 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The customer has confirmed: buy this."""
+    """The customer has confirmed: buy this, paid in this way (empty: whichever there is)."""
 
     drn: str
     amount_minor: int
     nth: int
+    by: str = ""
     pin: str = field(default="", repr=False)
     voucher: str = field(default="", repr=False)
 
@@ -177,9 +189,9 @@ def walk(place: Place, typed: str, know: Knowledge, words: Words) -> Turn:
         return Turn(replace(place, page=place.page + 1))
     screen = SCREENS[place.screen]
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 0
-    listed = _listed(screen, know, words)
+    listed = _listed(place, know, words)
     if 1 <= number <= len(listed):
-        return _chosen(place, screen, listed[number - 1], words)
+        return _chosen(place, screen, listed[number - 1], know, words)
     number -= len(listed)
     if place.screen == "amount" and number == 1 and (last := _offered_amount(place, know, words)) is not None:
         return _amount(place, last, know, words)
@@ -229,7 +241,7 @@ def _secret(place: Place, takes: Takes, text: str) -> Turn:
         return Turn(place, deed=NewPin(text))
     if place.screen == "top_up":
         return Turn(place, deed=TopUp(text))
-    order = Order(place.drn, place.amount_minor, place.nth)
+    order = Order(place.drn, place.amount_minor, place.nth, place.by)
     return Turn(place, deed=replace(order, voucher=text) if is_voucher else replace(order, pin=text))
 
 
@@ -253,7 +265,7 @@ def refused(place: Place, refusal: Refusal) -> Turn:
     note = _MENDABLE.get(refusal.reason)
     if note is not None and place.screen in _MENDED_AT.get(refusal.reason, ("type_meter", "amount")):
         return Turn(place, note, refusal.values)
-    if note is not None and place.screen == "confirm":
+    if note is not None and place.screen in ("pay_by", "confirm"):
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)), note, refusal.values)
     if refusal.reason is Reason.JUST_BOUGHT:
         again = replace(_forward(place, "again"), nth=int(refusal.values.get("again", 2)))
@@ -299,7 +311,10 @@ def _telling(place: Place, refusal: Refusal) -> Place:
 
 
 def _without_last(trail: tuple[str, ...]) -> tuple[str, ...]:
-    return trail[:-1] if trail and trail[-1] == "amount" else trail
+    """The way back to before the amount, which is typed anew."""
+    for screen in ("pay_by", "amount"):
+        trail = trail[:-1] if trail and trail[-1] == screen else trail
+    return trail
 
 
 def _back(place: Place) -> Place:
@@ -315,7 +330,7 @@ def _to(place: Place, screen: str, know: Knowledge) -> Turn:
         return Turn(Place())
     if place.screen == "resume":  # as if she had come by the amount
         return Turn(replace(place, screen=screen, page=0, trail=("amount",)))
-    if screen == "amount" and place.screen == "confirm":
+    if screen == "amount" and place.screen in ("pay_by", "confirm"):
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)))
     if screen == "old_pin" and not know.has_pin():
         screen = "new_pin"
@@ -325,19 +340,22 @@ def _to(place: Place, screen: str, know: Knowledge) -> Turn:
 def _deed(place: Place, deed: Deed, know: Knowledge) -> Turn:
     nth = place.nth if deed is Deed.PAY_AGAIN else 1
     try:
-        needs_pin = know.quote(place.drn, place.amount_minor, nth).get("needs_pin", False)
+        needs_pin = know.quote(place.drn, place.amount_minor, nth, place.by).get("needs_pin", False)
     except Refusal:
         needs_pin = False  # the order is refused likewise
     if needs_pin:
         return Turn(replace(_forward(place, "pin"), nth=nth))
-    return Turn(place, deed=Order(place.drn, place.amount_minor, nth))
+    return Turn(place, deed=Order(place.drn, place.amount_minor, nth, place.by))
 
 
 def _options(screen: Screen, words: Words) -> Sequence[Option]:
     return [option for option in screen.options if not option.needs or option.needs in words.offers]
 
 
-def _listed(screen: Screen, know: Knowledge, words: Words) -> Sequence[Any]:
+def _listed(place: Place, know: Knowledge, words: Words) -> Sequence[Any]:
+    screen = SCREENS[place.screen]
+    if screen.listing is Listing.PAYERS:
+        return [PayerInfo(name) for name in know.payers(place.drn, place.amount_minor)]
     if screen.listing is Listing.METERS:
         return know.saved_meters()
     if screen.listing is Listing.SALES:
@@ -345,12 +363,14 @@ def _listed(screen: Screen, know: Knowledge, words: Words) -> Sequence[Any]:
     return words.languages if screen.listing is Listing.LANGUAGES else ()
 
 
-def _chosen(place: Place, screen: Screen, entry: Any, words: Words) -> Turn:
+def _chosen(place: Place, screen: Screen, entry: Any, know: Knowledge, words: Words) -> Turn:
     if isinstance(entry, MeterInfo):
         assert isinstance(screen.each, str)
         return Turn(replace(_forward(place, screen.each), drn=entry.drn, amount_minor=0))
     if isinstance(entry, SaleInfo):
         return Turn(replace(_forward(place, "sale"), sale=entry.receipt))
+    if isinstance(entry, PayerInfo):
+        return _confirm(place, entry.name, know, words)
     return Turn(Place(), deed=NewLanguage(entry[0]))
 
 
@@ -367,13 +387,21 @@ def _meter(place: Place, text: str, know: Knowledge) -> Turn:
 
 
 def _amount(place: Place, amount: int, know: Knowledge, words: Words) -> Turn:
+    place = replace(place, amount_minor=amount, by="")
+    if len(know.payers(place.drn, amount)) > 1:
+        return Turn(_forward(place, "pay_by"))
+    return _confirm(place, "", know, words)
+
+
+def _confirm(place: Place, by: str, know: Knowledge, words: Words) -> Turn:
+    place = replace(place, by=by)
     try:
-        know.quote(place.drn, amount, 1)
+        know.quote(place.drn, place.amount_minor, 1, by)
     except Refusal as refusal:
         if refusal.reason in (Reason.PAYER_UNKNOWN, Reason.FUNDS_SHORT) and VOUCHERS in words.offers:
-            return Turn(replace(_forward(place, "no_wallet"), amount_minor=amount, nth=1))
-        return refused(replace(place, amount_minor=amount), refusal)
-    return Turn(replace(_forward(place, "confirm"), amount_minor=amount, nth=1))
+            return Turn(replace(_forward(place, "no_wallet"), nth=1))
+        return refused(place, refusal)
+    return Turn(replace(_forward(place, "confirm"), nth=1))
 
 
 def _offered_amount(place: Place, know: Knowledge, words: Words) -> int | None:
@@ -413,7 +441,7 @@ def _pages(place: Place, know: Knowledge, words: Words) -> list[str]:
     screen = SCREENS[place.screen]
     lines = _head(place, know, words).split("\n")
     number = 0
-    for entry in _listed(screen, know, words):
+    for entry in _listed(place, know, words):
         number += 1
         lines.append(f"{number} {_entry(entry, words)}")
     if place.screen == "amount" and (last := _offered_amount(place, know, words)) is not None:
@@ -450,10 +478,10 @@ def _head(place: Place, know: Knowledge, words: Words) -> str:
         meter = know.meter(place.drn)
         values = {"drn": meter.drn, "owner": meter.owner, "area": meter.area}
     elif place.screen == "confirm":
-        values = know.quote(place.drn, place.amount_minor, place.nth)
+        values = know.quote(place.drn, place.amount_minor, place.nth, place.by)
         paid_from = words.text(f"ussd_by_{values['by']}", {})
         return f"{words.text(key, values)}\n{paid_from}"
-    elif place.screen in ("resume", "pin", "voucher", "no_wallet"):
+    elif place.screen in ("resume", "pay_by", "pin", "voucher", "no_wallet"):
         values = {"drn": place.drn, "amount_minor": place.amount_minor}
     elif place.screen == "balance":
         values = know.balance()
@@ -475,4 +503,6 @@ def _entry(entry: Any, words: Words) -> str:
         return words.text("ussd_e_meter", {"drn": entry.drn, "area": entry.area})
     if isinstance(entry, SaleInfo):
         return words.text("ussd_e_sale", entry.values)
+    if isinstance(entry, PayerInfo):
+        return words.text(f"ussd_by_{entry.name}", {})
     return str(entry[1])

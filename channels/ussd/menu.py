@@ -40,6 +40,7 @@ class Listing(Enum):
     METERS = "meters"  # the saved meters
     SALES = "sales"  # the last tokens
     LANGUAGES = "languages"
+    PAYERS = "payers"  # the ways in which the purchase could be paid
 
 
 class Deed(Enum):
@@ -92,6 +93,8 @@ SCREENS: Final[dict[str, Screen]] = {
     ),
     "type_meter": Screen(takes=Takes.METER, then="amount"),
     "amount": Screen(takes=Takes.AMOUNT, then="confirm"),
+    # Only where there is a choice.
+    "pay_by": Screen(listing=Listing.PAYERS, each="confirm", options=(Option("other_amount", "amount"),)),
     "confirm": Screen(
         options=(
             Option("pay", Deed.PAY),

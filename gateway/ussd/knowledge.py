@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from channels.commands import Buy
@@ -15,13 +15,16 @@ from channels.contract import Inbound
 from channels.ussd.dialogue import MeterInfo, SaleInfo
 from gateway import tokens
 from gateway.deeds import meter_of, new_purchase, saved_of, statement_of
+from gateway.payer import ways_of
 from gateway.purchase import ENDS, SOLD, State
 from gateway.quoting import owner_of, quoted
 from gateway.sale import receipt_of
 from gateway.vend import Shop, require_in_service
 from ledger.correction_tables import disclosure
 from ledger.reasons import Refusal
-from ledger.unit import Phone, PurchaseRow, Unit
+from ledger.unit import Meter, Phone, PurchaseRow, Unit
+
+_ANY_TIME: Final = 1_000_000_000  # insists however often the same was bought
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class UnitKnowledge:
         self._hints = hints
         self._bought = bought
         self._phone: Phone | None = unit.phones.get(inbound.sender)
-        self._quotes: dict[tuple[str, int, int], Mapping[str, Any] | Refusal] = {}
+        self._quotes: dict[tuple[str, int, int, str], Mapping[str, Any] | Refusal] = {}
 
     def saved_meters(self) -> Sequence[MeterInfo]:
         return [self._info(drn) for drn in saved_of(self._unit, self._phone)]
@@ -84,25 +87,43 @@ class UnitKnowledge:
         last = self._unit.last_purchases.get(meter.id) if meter is not None else None
         return last.amount_minor if last is not None and last.sender == self._inbound.sender else None
 
-    def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        found = self._quotes.get((drn, amount, nth))
+    def payers(self, drn: str, amount: int) -> Sequence[str]:
+        if drn not in self._unit.meters:
+            return ()  # nothing is known of it yet: the quote asks for it
+        meter = meter_of(self._unit, self._phone, drn)
+        row = self._purchase(drn, amount, _ANY_TIME, "", meter)
+        ways = ways_of(self._unit, self._shop.settings.payment, row, meter)
+        # Without a choice there is no need of a quote to find out.
+        return [name for name in ways if self._could_pay(drn, amount, name)] if len(ways) > 1 else ()
+
+    def _could_pay(self, drn: str, amount: int, by: str) -> bool:
+        try:
+            self.quote(drn, amount, _ANY_TIME, by)
+        except Refusal:
+            return False
+        return True
+
+    def quote(self, drn: str, amount: int, nth: int, by: str = "") -> Mapping[str, Any]:
+        found = self._quotes.get((drn, amount, nth, by))
         if found is None:
             self.meter(drn)  # read, known and able to buy; else this raises
             try:
-                found = self._quote(drn, amount, nth)
+                found = self._quote(drn, amount, nth, by)
             except Refusal as refusal:
                 found = refusal
-            self._quotes[(drn, amount, nth)] = found
+            self._quotes[(drn, amount, nth, by)] = found
         if isinstance(found, Refusal):
             raise found
         return found
 
-    def _quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
-        shop, now = self._shop, self._shop.world.now()
+    def _quote(self, drn: str, amount: int, nth: int, by: str) -> Mapping[str, Any]:
         meter = meter_of(self._unit, self._phone, drn)
-        buy = Buy(drn, amount, nth)
-        row = new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
-        return quoted(shop, self._unit, row, meter, nth)
+        return quoted(self._shop, self._unit, self._purchase(drn, amount, nth, by, meter), meter, nth, by)
+
+    def _purchase(self, drn: str, amount: int, nth: int, by: str, meter: Meter) -> PurchaseRow:
+        shop, now = self._shop, self._shop.world.now()
+        buy = Buy(drn, amount, nth, by=by)
+        return new_purchase(shop, self._inbound, shop.world.new_id(), meter, self._language, buy, now)
 
     def has_pin(self) -> bool:
         return self._phone is not None and self._phone.pin is not None

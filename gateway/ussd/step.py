@@ -143,6 +143,9 @@ class _Step:
             return Outcome(self._end("ussd_over"))
         place = dialogue.of_json(json.loads(session.place))
         self.bought = session.purchase_id
+        if place.screen == "bought":  # of a session that goes on: the purchase was another session's
+            self.bought = UUID(place.sale) if place.sale else None
+            place = place if place.sale else Place()
         try:
             turn = dialogue.walk(place, typed, self._know(), self._words())
         except Refusal as refusal:
@@ -176,11 +179,11 @@ class _Step:
         if last.purchase_id is not None:
             if age_s <= self.settings.bought_shown_s and self._was_sold(last.purchase_id):
                 self.bought = last.purchase_id
-                return Place("bought")
+                return Place("bought", sale=str(last.purchase_id))
             return Place()
         place = dialogue.of_json(json.loads(last.place))
         if place.screen in _RESUMED_FROM and age_s <= self.settings.resume_s:
-            return Place("resume", drn=place.drn, amount_minor=place.amount_minor)
+            return Place("resume", drn=place.drn, amount_minor=place.amount_minor, by=place.by)
         return Place()
 
     def _was_sold(self, purchase_id: UUID) -> bool:
@@ -263,7 +266,7 @@ class _Step:
         except Refusal as refusal:
             return refusal
         self.typed_pins = (order.pin, "")
-        command: Buy | RedeemVoucher = Buy(order.drn, order.amount_minor, order.nth, pin=order.pin or None)
+        command: Buy | RedeemVoucher = Buy(order.drn, order.amount_minor, order.nth, by=order.by, pin=order.pin or None)
         if order.voucher:
             self._need_voucher(order.voucher)
             command = RedeemVoucher(order.voucher, order.drn, order.amount_minor, order.nth)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from smpplib.smpp import parse_pdu
 
-from channels.smpp.codes import BIND_TRANSCEIVER, DELIVER_SM, SUBMIT_SM
+from channels.smpp.codes import BIND_TRANSCEIVER, DELIVER_SM, SUBMIT_SM, UNBIND, UNBIND_RESP
 from channels.smpp.link import Incoming, Link
 from channels.smpp.message_centre import Account, CentreSettings, MessageCentre
 from channels.smpp.pdu import Bind, BindResp, DeliverSm, MessageResp, SubmitSm, decode
@@ -112,6 +112,8 @@ class _Centre(asyncio.Protocol):
                 out.append(BindResp(command | 0x80000000, sequence, 0, "bench").encode())
                 self._began = now
                 out.extend(self._next(now) for _ in range(min(self._window, self._to_send)))
+            elif command == UNBIND:
+                out.append(_HEADER.pack(16, UNBIND_RESP, 0, sequence))
             at += length
         self._held = held[at:]
         if out:

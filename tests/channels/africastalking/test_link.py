@@ -252,7 +252,7 @@ async def test_no_more_at_once_than_connections_and_no_faster_than_the_rate() ->
         while not all(task.done() for task in tasks):
             most = max(most, one.in_flight)
             await asyncio.sleep(0.005)
-        assert most == 2
+        assert most <= 2
         # Ten at forty a second, of which the first two go at once: less than this would be too fast.
         assert asyncio.get_running_loop().time() - began >= 8 / 40
         assert len(provider.received) == 10 and one.queued == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,9 @@ METERS = [MeterInfo(f"040123456{n:02d}", "A.W.M.O.", "Mombasa Nyali Estate") for
 
 
 class Known(Knowledge):
-    """Long answers to everything; `no` refuses every quote with that reason."""
+    """Long answers to everything; `no` refuses every quote with that reason, `ways` are those of paying."""
+
+    ways: Sequence[str] = ("wallet", "float")
 
     def __init__(self, meters: Sequence[MeterInfo] = tuple(METERS), no: Reason | None = None) -> None:
         self._meters = meters
@@ -62,7 +65,10 @@ class Known(Knowledge):
     def last_amount_minor(self, drn: str) -> int | None:
         return 5_000_000
 
-    def quote(self, drn: str, amount: int, nth: int) -> Mapping[str, Any]:
+    def payers(self, drn: str, amount: int) -> Sequence[str]:
+        return self.ways
+
+    def quote(self, drn: str, amount: int, nth: int, by: str = "") -> Mapping[str, Any]:
         if self._no is not None:
             values: dict[str, Any] = {
                 "drn": drn,
@@ -76,7 +82,7 @@ class Known(Knowledge):
         return {
             **{f"{part}_minor": 1_234_567 for part in parts},
             **{"amount_minor": amount, "units_tenths": 123_456, "free_units_tenths": 500, "drn": drn},
-            **{"owner": "A.W.M.O.", "area": "Mombasa Nyali Estate", "by": "wallet"},
+            **{"owner": "A.W.M.O.", "area": "Mombasa Nyali Estate", "by": by or "wallet"},
         }
 
     def balance(self) -> Mapping[str, Any]:
@@ -192,6 +198,7 @@ def test_what_is_dialled_ahead_never_buys(path: list[str]) -> None:
 
 def test_back_leads_back_through_everything() -> None:
     know, said = Known(), words("en")
+    know.ways = ()
     place, seen = Place(), [Place()]
     for typed in ("1", "9", "04012345676", "500"):
         place = walk(place, typed, know, said).place
@@ -201,6 +208,45 @@ def test_back_leads_back_through_everything() -> None:
         place = walk(place, "0", know, said).place
         assert place.screen == earlier.screen
     assert walk(place, "0", know, said).place.screen == "main"
+
+
+def test_whoever_has_two_ways_of_paying_chooses_one_and_its_quote_is_shown() -> None:
+    know, said = Known(), words("en")
+    place = Place("amount", trail=("main", "buy"), drn="04012345676")
+    place = walk(place, "500", know, said).place
+    assert (place.screen, place.by) == ("pay_by", "")
+    assert show(Turn(place), know, said)[1].text.split("\n")[:4] == [
+        "KES 500: pay how?", "1 From your balance", "2 From your selling credit", "3 Another amount",
+    ]  # fmt: skip
+    confirm = walk(place, "2", know, said).place
+    assert (confirm.screen, confirm.by, confirm.trail[-1]) == ("confirm", "float", "pay_by")
+    shown = show(Turn(confirm), know, said)[1].text
+    while shown.endswith("98 More"):
+        confirm = walk(confirm, "98", know, said).place
+        shown += show(Turn(confirm), know, said)[1].text
+    assert "From your selling credit" in shown
+    assert walk(confirm, "1", know, said).deed == Order("04012345676", 50_000, 1, "float")
+    assert of_json(json.loads(json.dumps(to_json(confirm)))) == confirm
+    # Back to the choice, and to another amount from either; a new amount forgets what was chosen.
+    assert walk(replace(confirm, page=0), "0", know, said).place.screen == "pay_by"
+    for here in (place, confirm):
+        again = walk(here, "3" if here is place else "2", know, said).place
+        assert (again.screen, again.trail) == ("amount", ("main", "buy"))
+        assert walk(again, "700", know, said).place.by == ""
+    # What the other way was refused leads to the amount, with why; a purchase of a moment ago is asked about as chosen.
+    assert refused(
+        place, Refusal(Reason.FUNDS_SHORT, balance_minor=1, amount_minor=2, currency="KES")
+    ).place.screen == ("amount")
+    twice = walk(place, "2", Known(no=Reason.JUST_BOUGHT), said).place
+    assert (twice.screen, twice.by) == ("again", "float")
+    assert walk(twice, "1", know, said).deed == Order("04012345676", 50_000, 2, "float")
+
+
+@pytest.mark.parametrize("ways", [(), ("wallet",)])
+def test_where_there_is_no_choice_nothing_is_asked(ways: Sequence[str]) -> None:
+    know = Known()
+    know.ways = ways
+    assert walk(Place("amount", drn="04012345676"), "500", know, words("en")).place.screen == "confirm"
 
 
 def test_a_quote_that_is_refused_meanwhile_is_told() -> None:

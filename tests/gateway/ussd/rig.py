@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
 from channels.contract import Reply
 from channels.ussd.steps import Kind, Page, Step
 from config import languages
@@ -13,6 +15,7 @@ from config.settings import UssdSettings
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.ussd.desk import UssdDesk
+from ledger import tables
 from sts.modules.contract import SecurityModule
 from tests.simulation.shop import AMINA, Counter, open_counter
 
@@ -40,6 +43,17 @@ class Rig:
     desk: VendingDesk
     sent: Sent
     sessions: int = 0
+
+    async def make_seller(self, msisdn: str, station_code: str) -> None:
+        """From now on this phone sells for a station, beside whatever else it has."""
+        s = tables.station.c
+
+        def write(connection: sa.Connection) -> None:
+            station = connection.execute(sa.select(s.id).where(s.code == station_code)).scalar_one()
+            phone = tables.phone.update().where(tables.phone.c.msisdn == msisdn)
+            assert connection.execute(phone.values(station_id=station)).rowcount == 1
+
+        await self.counter.store.transact(write)
 
     def phone(self, msisdn: str = AMINA) -> Phone:
         """A phone that has not dialled yet."""

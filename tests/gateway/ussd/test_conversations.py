@@ -1,6 +1,7 @@
 """Recorded USSD conversations, as text in tests/examples/ussd: every screen is compared, character by character.
 
-A file begins with "phone MSISDN". "dial [path]" and "type KEYS" are what the customer does, "again" what a provider
+A file begins with "phone MSISDN", perhaps after "seller MSISDN STATION" for one that also sells for a station.
+"dial [path]" and "type KEYS" are what the customer does, "again" what a provider
 does that got no answer; below stands the screen, each line behind a bar, and END where the session is over.
 Tokens are written as XXXX XXXX XXXX XXXX XXXX: they depend on chance. PREPAID_RECORD=1 writes the screens
 anew; then read them.
@@ -31,7 +32,9 @@ async def test_a_recorded_conversation_goes_as_it_went(name: str, tmp_path: Path
                 continue
             said.append(line)
             verb, _, rest = line.partition(" ")
-            if verb == "phone":
+            if verb == "seller":
+                await rig.make_seller(*rest.split(" "))
+            elif verb == "phone":
                 phone = rig.phone(rest)
             elif verb in ("dial", "type", "again"):
                 if verb == "dial":
