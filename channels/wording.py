@@ -28,7 +28,7 @@ seller_limit [available_minor], not_permitted [drn], just_bought drn amount_mino
 no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
-pin_needed [drn amount_minor], pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
+pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
 voucher_expired day, voucher_too_small value_minor amount_minor,
 module_refused [drn], reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
 
