@@ -33,7 +33,7 @@ seller_limit [available_minor], not_permitted [drn], just_bought drn amount_mino
 no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], too_often [minutes],
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
-pin_needed [drn amount_minor], pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
+pin_wrong [left], wallet_limit [available_minor], voucher_unknown [left],
 voucher_expired day, voucher_too_small value_minor amount_minor,
 module_refused [drn], pay_first drn amount_minor how [units_tenths], paid_less paid_minor amount_minor balance_minor,
 payment_no_funds, payment_cancelled, payment_wrong_pin and payment_failed amount_minor,
