@@ -17,6 +17,7 @@ from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
 from gateway import (
     app,
+    banktools,
     bulktools,
     check,
     correctiontools,
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
+    banktools.add_commands(commands)
     correctiontools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)
