@@ -114,7 +114,8 @@ def who_pays(unit: Unit, sources: Sequence[PaymentSettings], row: PurchaseRow, m
     """Who pays for this purchase just now: a bank for its customer, or the sender, by the way that was chosen.
 
     Without a choice it is the first way that has enough; else how the customer may pay in the utility's words; else
-    the account that is short, so that the refusal says how much. Refuses PAYER_UNKNOWN, and what a station may not sell.
+    the account that is short, so that the refusal says how much. Refuses PAYER_UNKNOWN, and what a station may not
+    sell.
     """
     if is_paid_already(row):
         return Payer(id_of(bank_batch.account_of(row.peer)))

@@ -46,7 +46,9 @@ def _links(session: Session) -> int:
     configured = {link.name: link for link in session.settings.smpp}
     places = {name: f"{link.host}:{link.port}, {link.binds_max} binds" for name, link in configured.items()}
     places |= {one.name: f"Africa's Talking as {one.username}" for one in session.settings.africastalking}
-    for name in [*places, *sorted({*states, *(slot.link for slot in slots)} - places.keys())]:
+    others = {*states, *(slot.link for slot in slots)} - places.keys()
+    # Those with a colon are links that we dial to banks (`prepaid bank status`).
+    for name in [*places, *sorted(name for name in others if ":" not in name)]:
         state, place = states.get(name), places.get(name, "not in these settings")
         wish = state.wish if state is not None else Wish.RUN
         said = ""

@@ -82,7 +82,7 @@ class Knowledge(Protocol):
         """The ways in which this could be paid just now, "wallet", "float"; fewer than two where there is no choice."""
 
     def quote(self, drn: str, amount: int, nth: int, by: str = "") -> Mapping[str, Any]:
-        """The values of the text `ussd_confirm`: what the money would buy just now, who pays in this way, `needs_pin`."""
+        """The values of the text `ussd_confirm`: what the money buys just now, who pays in this way, `needs_pin`."""
 
     def has_pin(self) -> bool:
         """Whether the phone has a PIN."""
