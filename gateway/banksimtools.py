@@ -319,7 +319,7 @@ class _Console:
                 return
             try:
                 await self._do(word.upper(), rest)
-            except (Unusable, IsoError, ValueError, OSError) as error:
+            except (Unusable, IsoError, ValueError, OSError, argparse.ArgumentTypeError) as error:
                 say(f"{error}")
             for sentence in switch.books.wrong:
                 say(f"WRONG: {sentence}")
@@ -365,6 +365,8 @@ class _Console:
         elif word == "CUT":
             switch.cut_links()
         elif word == "FAULT" and first:
+            if first not in set(Fault):
+                raise Unusable(f"one of {', '.join(Fault)} expected, got {first!r}")
             switch.arm(Fault(first))
         elif word == "FILE" and first:
             _write_day(self._options, switch, Path(first))
