@@ -1,7 +1,7 @@
 """A day of a bank with lost answers, repeats, reversals, two kill -9 of the gateway and a cut-over in the middle.
 
 Afterwards bank file, ledger and tokens match line by line; each difference is in its named class, and the classes
-explain the whole difference between the bank's books and ours. Every token that the bank was told is taken by its meter.
+explain the whole difference between the bank's books and ours. Every token that the bank was told, its meter takes.
 """
 
 from __future__ import annotations

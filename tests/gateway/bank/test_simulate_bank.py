@@ -63,7 +63,8 @@ async def test_at_a_terminal_the_slip_shows_the_token_and_not_the_card(
     day = tmp_path / "typed.day"
     lines = [
         "BUY 04012345676 500", "REPEAT", "BUY 04012345601 500", "CHECK 04012345676", "ECHO", "RECON", "FAULT no_paper",
-        "buy 07003012213 700", "TOTALS", "BUY 04012345676 x", "FAULT nothing", "RECON 1-1", "KEY", "NONSENSE", f"FILE {day}", "QUIT",
+        "buy 07003012213 700", "TOTALS", "BUY 04012345676 x", "FAULT nothing", "RECON 1-1", "KEY", "NONSENSE",
+        f"FILE {day}", "QUIT",
     ]  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     assert await simulate(bank, "--trace") == 0
