@@ -23,8 +23,8 @@ from channels.iso8583.message import Message
 from channels.iso8583.profile import Asked, Profile
 from channels.iso8583.reading import ProfileFaults
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked, combined, wrapped_key_of
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Patience, Sale, slip
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, Patience, Sale, slip, unresolved
 from channels.iso8583.switch_file import day_file
 from channels.iso8583.switch_messages import Terminal
 from gateway.keysession import NO, UNUSABLE, WELL, Unusable, say, write_new

@@ -44,7 +44,9 @@ def _links(session: Session) -> int:
 
     states, slots = session.in_books(work)
     configured = {link.name: link for link in session.settings.smpp}
-    for name in [*configured, *sorted({*states, *(slot.link for slot in slots)} - configured.keys())]:
+    others = {*states, *(slot.link for slot in slots)} - configured.keys()
+    # Those with a colon are links that we dial to banks (`prepaid bank status`).
+    for name in [*configured, *sorted(name for name in others if ":" not in name)]:
         link, state = configured.get(name), states.get(name)
         place = f"{link.host}:{link.port}, {link.binds_max} binds" if link is not None else "not in these settings"
         wish = state.wish if state is not None else Wish.RUN

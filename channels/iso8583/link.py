@@ -340,7 +340,7 @@ class BankLinks:
         self.keys: Final = keys
         self.observer: Final = observer or LinkObserver()
         self.dialled: Final = [
-            DialledLink(self, f"{settings.name}.{number}", host, port, random, leased=leased)
+            DialledLink(self, f"bank:{settings.name}.{number}", host, port, random, leased=leased)
             for number, (host, port) in enumerate(settings.dial, 1)
         ]
         self._now: Final = now

@@ -198,10 +198,10 @@ class InlineStore(SqliteStore):
     async def close(self) -> None:
         self._closed = True
 
-    def _enqueue(self, item: Any) -> None:
+    def _enqueue(self, item: Any, is_urgent: bool = False) -> None:
         if self._is_dead:
             raise asyncio.CancelledError
-        super()._enqueue(item)
+        super()._enqueue(item, is_urgent)
 
     def _wake(self) -> None:
         if self._next is None:

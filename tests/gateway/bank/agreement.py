@@ -9,8 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from channels.iso8583.switch import BankSwitch, unresolved
-from channels.iso8583.switch_books import Fate
+from channels.iso8583.switch import BankSwitch
+from channels.iso8583.switch_books import Fate, unresolved
 from channels.iso8583.switch_file import day_file
 from ledger import bankdays, banks, tables
 from ledger.audit import Origin

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from channels.iso8583 import shipped
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, unresolved
 from channels.iso8583.switch_messages import Terminal
 from gateway.world import RealWorld, seeded
 from ledger import bankdays

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from channels.iso8583 import shipped
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Patience
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, Patience, unresolved
 from channels.iso8583.switch_messages import Terminal
 from config.settings import BankSettings
 from gateway.world import seeded

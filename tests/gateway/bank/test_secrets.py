@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -34,7 +35,12 @@ async def test_nothing_of_a_card_is_kept(database_url: str, caplog: pytest.LogCa
     async with open_counter(database_url) as counter:
         async with open_bank(counter) as bank:
             line = await bank.line()
-            whole = {"f14": EXPIRY, "f36": f"{CARD}{TRACK}", "f45": f"B{CARD} HOLDER {TRACK}", "f55": "9F1A0404"}
+            whole: dict[str, Any] = {
+                "f14": EXPIRY,
+                "f36": f"{CARD}{TRACK}",
+                "f45": f"B{CARD} HOLDER {TRACK}",
+                "f55": "9F1A0404",
+            }
             sold = purchase(1, **whole)
             for asked in (
                 sold,
