@@ -203,7 +203,7 @@ class StoredBanks:
         """What the store gave; NotStored whatever went wrong with it."""
         try:
             return await work
-        except Exception as error:
+        except Exception as error:  # whatever it was, the bank must not be told an outcome
             log.exception("a bank's request could not be stored", extra={"bank": bank})
             self._metrics.not_stored(CHANNEL)
             raise NotStored(type(error).__name__) from error

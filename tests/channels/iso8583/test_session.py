@@ -157,9 +157,10 @@ def test_so_many_unreadable_messages_in_a_row_end_the_link() -> None:
     assert link.gets(message("atm87-purchase")) == [] and link.session.next_deadline() is None
 
 
-def test_more_requests_than_can_wait_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "UNANSWERED_MAX", 2)
-    link = Link().signed_on()
+def test_more_requests_than_can_wait_are_told_so() -> None:
+    link = Link()
+    link.session = Session(link.profile, at(), lambda: 1, unanswered_max=2)
+    link.signed_on()
     events = link.gets(*[message("atm87-purchase")] * 3)
     assert [type(event) for event in events] == [Came, Came, Refused] and codes(link.sent()) == [("0210", "91")]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from channels.commands import LastToken
 from channels.iso8583.message import Message
 from ledger import bank_tables, banks, tables
 from ledger.accounts import id_of
+from sts.modules.software import SoftwareModule
 from tests.gateway.bank.switch import BANK, Bank, network, open_bank, purchase, reversal, tokens
-from tests.simulation.shop import METER, Counter, open_counter
+from tests.simulation.shop import METER, Counter, handle_of, open_counter, sample_keys, wants
 
 
 @pytest.fixture
@@ -288,3 +290,39 @@ async def test_totals_are_compared_and_ours_are_told(counter: Counter, bank: Ban
     assert (wrong.get(39), wrong.get(66), wrong.get(76), wrong.get(97)) == ("00", "2", "0000000002", f"D{50_000:016d}")
     kept = await counter.store.read(lambda connection: banks.reconciled(connection, "kcb", date(2026, 6, 5)))
     assert [one.in_balance for one in kept] == [True, False]
+
+
+# --- what else a sale may bring ---------------------------------------------------------------------------------------
+
+
+async def test_a_key_change_comes_before_the_credit(tmp_path: Path) -> None:
+    keys = SoftwareModule([*sample_keys(), *sample_keys(revision=3)])
+    async with open_counter(f"sqlite:///{tmp_path}/t.db", keys) as counter:
+        await wants(counter, METER, handle_of(METER, 3))
+        async with open_bank(counter) as bank:
+            line = await bank.line()
+            answer = await line.ask(purchase())
+            assert answer.all("62.22") == ["01", "02", "00"] and len(set(tokens(answer))) == 3
+            assert answer.all("62.21")[:2] == ["0000000000"] * 2
+            again = await line.ask(purchase(mti="0201"))
+            assert tokens(again) == tokens(answer)
+
+
+async def test_an_advice_of_what_never_came_is_sold_where_that_is_agreed(tmp_path: Path) -> None:
+    (tmp_path / "late.toml").write_text('extends = "atm87"\nname = "late"\non_unknown_advice = "vend"\n')
+    async with open_counter(f"sqlite:///{tmp_path}/t.db") as counter:
+        async with open_bank(counter, replace(BANK, profile=str(tmp_path / "late.toml"))) as bank:
+            line = await bank.line()
+            answer = await line.ask(purchase(mti="0220"))
+            assert (answer.mti, answer.get(39)) == ("0230", "00")
+            late = await line.ask(purchase())  # it overtook its purchase
+            assert tokens(late) == tokens(answer) and await owed(counter) == 50_000
+
+
+async def test_a_sale_by_text_for_the_same_meter_is_none_of_the_bank_s(counter: Counter, bank: Bank) -> None:
+    line = await bank.line()
+    first = await counter.buy(50_000)
+    assert (await line.ask(purchase())).get(39) == "00"  # the same meter and amount a moment later
+    assert (await line.ask(purchase(125))).get(39) == "00"  # and again, from another customer at the machine
+    assert await owed(counter) == 100_000
+    assert first.state == "VENDED"
