@@ -88,7 +88,8 @@ class TakeBack:
         evidence = Evidence.NOT_SHOWN if vouches else Evidence.NONE
         if not vouches and self.is_unwritten and row is not None and not row.answers:
             evidence = Evidence.NOT_WRITTEN
-        announced = order.business_date or unit.bank_days.get(order.bank)
+        # A bank may send back the original's date: its last cut-over counts all the same.
+        dates = [day for day in (order.business_date, unit.bank_days.get(order.bank)) if day is not None]
         return Reversal(
             original=self.original,
             key=key_of(order.key),
@@ -101,7 +102,7 @@ class TakeBack:
             amount_minor=_NO_AMOUNT if order.is_partial else order.amount_minor,
             policy=ACCEPT_AND_SEAL,  # `evidence` has it already
             # A bank that never says which day it is has the window of time that every channel has.
-            is_settled=row.business_date < announced if row is not None and announced is not None else None,
+            is_settled=row.business_date < max(dates) if row is not None and dates else None,
         )
 
     def _is_acknowledged(self, result: Reversed) -> bool:

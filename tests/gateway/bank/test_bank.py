@@ -231,6 +231,7 @@ async def test_a_day_that_was_cut_over_is_settled(counter: Counter, bank: Bank) 
         assert (await line.ask(network("201", 6, f15="0606"))).get(39) == "00"
     assert (await line.ask(network("201", 7))).get(39) == "30"
     assert (await line.ask(reversal(asked, mti="0400"))).get(39) == "21"
+    assert (await line.ask(reversal(asked, 901, mti="0400", f15="0605"))).get(39) == "21"
     assert (await line.ask(purchase(200))).get(39) == "00"
     of_day = await counter.store.read(
         lambda connection: [banks.totals(connection, "kcb", date(2026, 6, day)).purchases for day in (5, 6)]
