@@ -19,7 +19,6 @@ from gateway import (
     app,
     attools,
     bankdaytools,
-    banktools,
     bulktools,
     check,
     correctiontools,
@@ -178,7 +177,6 @@ def _parser() -> argparse.ArgumentParser:
     pricetools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
-    banktools.add_commands(commands)
     correctiontools.add_commands(commands)
     selltools.add_commands(commands)
     stationtools.add_commands(commands)

@@ -1,4 +1,4 @@
-"""`prepaid bankday`: a bank's end of day. Our file, its file, their match, what is decided of differences, payments."""
+"""`prepaid bank` at the end of a day. Our file, its file, their match, what is decided of differences, payments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, bytes_of, say, write_new
+from gateway import banktools
+from gateway.keysession import NO, WELL, Books, Session, Unusable, bytes_of, say, write_new
 from gateway.sale import receipt_of
 from gateway.stationtools import day_of, local_now, minor_of, shown
 from gateway.world import RealWorld, World
@@ -19,10 +20,8 @@ _READERS: Final = (Role.FINANCE, Role.SUPERVISOR, Role.AUDITOR)
 
 
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
-    """Add `bankday`; each sub-command sets `run`, options to exit code."""
-    group = Group(
-        subparsers, "bankday", "a bank's end of day: files both ways, their match, payments", world or RealWorld()
-    )
+    """Add `bank` with its end of day; each sub-command sets `run`, options to exit code."""
+    group = banktools.add_commands(subparsers, world=world or RealWorld())
 
     def of_day(name: str, work: Any, about: str, people: int = 1) -> Any:
         parser = group.command(name, work, about, people=people)
@@ -211,7 +210,7 @@ def _list(session: Session) -> int:
 
 
 def _decide(session: Session) -> int:
-    code, what = session.options.code, session.options.bankday_command
+    code, what = session.options.code, session.options.bank_command
     txn_id, today = session.world.new_id(), local_now(session).date()
     currency = session.settings.utility.currency
 

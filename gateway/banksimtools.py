@@ -23,8 +23,8 @@ from channels.iso8583.message import Message
 from channels.iso8583.profile import Asked, Profile
 from channels.iso8583.reading import ProfileFaults
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked, combined, wrapped_key_of
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Patience, Sale, slip
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, Patience, Sale, slip, unresolved
 from channels.iso8583.switch_file import day_file
 from channels.iso8583.switch_messages import Terminal
 from gateway.keysession import NO, UNUSABLE, WELL, Unusable, say, write_new
@@ -319,7 +319,7 @@ class _Console:
                 return
             try:
                 await self._do(word.upper(), rest)
-            except (Unusable, IsoError, ValueError, OSError) as error:
+            except (Unusable, IsoError, ValueError, OSError, argparse.ArgumentTypeError) as error:
                 say(f"{error}")
             for sentence in switch.books.wrong:
                 say(f"WRONG: {sentence}")
@@ -365,6 +365,8 @@ class _Console:
         elif word == "CUT":
             switch.cut_links()
         elif word == "FAULT" and first:
+            if first not in set(Fault):
+                raise Unusable(f"one of {', '.join(Fault)} expected, got {first!r}")
             switch.arm(Fault(first))
         elif word == "FILE" and first:
             _write_day(self._options, switch, Path(first))

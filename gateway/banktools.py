@@ -14,13 +14,14 @@ from ledger.links import Slot
 from ledger.money import plain
 
 
-def add_commands(subparsers: Any, *, world: World | None = None) -> None:
-    """Add `bank` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code."""
+def add_commands(subparsers: Any, *, world: World | None = None) -> Group:
+    """Add `bank` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code. The group."""
     group = Group(subparsers, "bank", "look at banks that sell over ISO 8583", world or RealWorld())
     group.command("status", _status, "every bank: its links, business date and keys that it has sent")
     totals = group.command("totals", _totals, "purchases and reversals of a business date, and what the bank has said")
     totals.add_argument("bank")
     totals.add_argument("date", metavar="YYYY-MM-DD")
+    return group
 
 
 def _status(session: Session) -> int:

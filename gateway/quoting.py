@@ -19,9 +19,9 @@ def quoted(
     """The values of the sale that `row` would become just now, of its money and units, without token or receipt.
 
     `nth` and `by` as in `channels.commands.Buy`; `is_paid`: outside money for it stands in the account of
-    `row.payer_id`. The unit is left as it was. `owner` and `area` are there where the unit holds them; `by` is "wallet", "float" or
-    "prompt": an outside source brings the money, and `balance_minor` is 0. Raises the Refusal that the sale would meet;
-    BUSY while another purchase for this service point is under way.
+    `row.payer_id`. The unit is left as it was. `owner` and `area` are there where the unit holds them; `by` is
+    "wallet", "float" or "prompt": an outside source brings the money, and `balance_minor` is 0. Raises the Refusal that
+    the sale would meet; BUSY while another purchase for this service point is under way.
     """
     life = Life(row, meter, nth=nth, by=by, split={PAYMENT: {"paid": True}} if is_paid else {})
     mark = unit.mark()

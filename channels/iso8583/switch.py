@@ -31,7 +31,7 @@ from channels.iso8583.message import Message
 from channels.iso8583.profile import Network, Profile
 from channels.iso8583.session import Moment
 from channels.iso8583.softwarekeys import Secret, SoftwareKeys, checked, wrapped_under
-from channels.iso8583.switch_books import Fate, Heard, Sale, Step, SwitchBooks
+from channels.iso8583.switch_books import Heard, Sale, Step, SwitchBooks
 from channels.iso8583.switch_messages import Order, Totals, Writer
 from channels.iso8583.switch_session import Answer, Asked, Over, SwitchSession, Wrong
 from channels.iso8583.switch_settings import Fault, SwitchCounts, SwitchSettings
@@ -646,8 +646,3 @@ def _new_key(cipher: str, nonce: Callable[[int], bytes]) -> Secret:
             raw = bytes((octet & 0xFE) | (not (octet >> 1).bit_count() % 2) for octet in raw)
         with suppress(KeyRefused):
             return checked(cipher, raw)
-
-
-def unresolved(books: SwitchBooks) -> list[Sale]:
-    """Sales of which the switch does not know what became."""
-    return [sale for sale in books.sales if sale.fate is Fate.OPEN]

@@ -222,3 +222,8 @@ def slip(sale: Sale, currency: str, shown_amount: str) -> Sequence[str]:
 
 def _text(heard: Heard) -> list[str]:
     return [line for line in heard.text.replace("|", "\n").split("\n") if line.strip()]
+
+
+def unresolved(books: SwitchBooks) -> list[Sale]:
+    """Sales of which the switch does not know what became."""
+    return [sale for sale in books.sales if sale.fate is Fate.OPEN]

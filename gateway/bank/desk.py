@@ -27,7 +27,7 @@ from channels.iso8583.flows import (
 from channels.iso8583.keymodule import WrappedKey
 from channels.iso8583.profile import Profile
 from config.languages import Catalogue
-from gateway.bank.deeds import Dialect, InquiryDeed, Sale, SaleDeed, key_of
+from gateway.bank.deeds import ADVICE, Dialect, InquiryDeed, Sale, SaleDeed, key_of
 from gateway.bank.takeback import TakeBack, TakenBack
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
@@ -74,11 +74,13 @@ class StoredBanks:
     async def sell(self, order: SaleOrder) -> Told | None:
         """Decide a purchase, or what has become of it; None: not decided within the bank's patience, answer nothing."""
         deed = SaleDeed(self._shop, self._dialects[order.bank], order)
-        result = await self._stored(self._store.submit(deed), order.bank)
+        # What was sold is told before what is to be sold, however many wait.
+        is_urgent = not order.may_sell or order.function == ADVICE
+        result = await self._stored(self._store.submit(deed, is_urgent=is_urgent), order.bank)
         is_first = result.look_at is None and not result.was_repeat
         if result.look_at is not None:
             again = SaleDeed(self._shop, self._dialects[order.bank], order, seen=result.look_at)
-            result = await self._stored(self._store.submit(again), order.bank)
+            result = await self._stored(self._store.submit(again, is_urgent=True), order.bank)
         self._count(order, result, is_first)
         if result.waits_for is None:
             self._desk.carry_on(result.done)
@@ -100,7 +102,7 @@ class StoredBanks:
             await asyncio.wait({ended}, timeout=min(_LOOK_S, left_s))
             if not ended.done():
                 self._desk.go_on(purchase_id)  # a crash, or a busy service point, may have left it where it is
-            result = await self._stored(self._store.submit(deed), order.bank)
+            result = await self._stored(self._store.submit(deed, is_urgent=True), order.bank)
             if ended.done() and result.told is None:
                 ended = self._desk.end_of(purchase_id)
         return result.told
@@ -124,7 +126,8 @@ class StoredBanks:
             is_unwritten = answers.withhold(reference)
             try:
                 deed = TakeBack(self._shop, profile, order, original, is_unwritten)
-                taken = await self._stored(self._store.submit(deed), order.bank)
+                # It may overtake its own purchase, which then never vends.
+                taken = await self._stored(self._store.submit(deed, is_urgent=True), order.bank)
             except BaseException:
                 answers.drop(reference)  # whether it was taken back nobody knows: the books are asked again
                 raise

@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Any, Final
 
 from channels.iso8583 import shipped
-from channels.iso8583.switch import BankSwitch, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Sale
+from channels.iso8583.switch import BankSwitch, SwitchSettings
+from channels.iso8583.switch_books import Fate, Sale, unresolved
 from channels.iso8583.switch_messages import Terminal
 from gateway.world import RealWorld
 from tests.bench.load import RunFailed, message_centre, until_bound

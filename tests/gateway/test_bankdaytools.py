@@ -1,4 +1,4 @@
-"""`prepaid bankday` as people type it, and `prepaid simulate bank` where it cannot begin."""
+"""`prepaid bank` as people type it, and `prepaid simulate bank` where it cannot begin."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ def test_a_day_from_the_file_to_the_payment(at: Terminal, tmp_path: Path) -> Non
     file = tmp_path / "umoja.day"
     header = Header("umoja", DAY, 1, datetime(2026, 6, 5, 21, tzinfo=UTC), "KES")
     file.write_bytes(written(header, [LINE, replace(LINE, stan="000125", rrn="R125", amount_minor=9_900)]))
-    given = at.type(f"bankday import umoja {file} --as fin.zoe")
+    given = at.type(f"bank import umoja {file} --as fin.zoe")
     assert given.code == 1 and "1 MISSING_HERE" in given.out and "1 DECLINED_HERE" in given.out
     assert "we say 0.00, the bank says 599.00" in given.out and "2 differences are open" in given.out
-    again = at.type(f"bankday import umoja {file} --as fin.zoe")
+    again = at.type(f"bank import umoja {file} --as fin.zoe")
     assert "it was taken before: nothing has changed" in again.out and "2 differences are open" in again.out
     codes = [line.split()[0] for line in again.out.splitlines() if "OPEN" in line]
-    at.no(f"bankday accept {codes[0]} --as fin.zoe", "a reason is needed")
-    at.no(f"bankday accept {codes[0]} --as op.ann --reason x", "op.ann")
+    at.no(f"bank accept {codes[0]} --as fin.zoe", "a reason is needed")
+    at.no(f"bank accept {codes[0]} --as op.ann --reason x", "op.ann")
     for code in codes:
-        assert "ACCEPTED" in at.well(f"bankday accept {code} --as fin.zoe --reason 'given back, their note 7'")
-    assert "no difference is open" in at.well("bankday match umoja 2026-06-05 --as fin.zoe")
-    assert at.well("bankday differences umoja --as aud.kay") == ""
+        assert "ACCEPTED" in at.well(f"bank accept {code} --as fin.zoe --reason 'given back, their note 7'")
+    assert "no difference is open" in at.well("bank match umoja 2026-06-05 --as fin.zoe")
+    assert at.well("bank differences umoja --as aud.kay") == ""
     said = at.well(
-        "bankday paid umoja 2026-06-05 --amount 12.50 --reference S1 --paid-on 2026-06-05 --as fin.zoe --with fin.max"
+        "bank paid umoja 2026-06-05 --amount 12.50 --reference S1 --paid-on 2026-06-05 --as fin.zoe --with fin.max"
     )
     assert "has paid 12.50" in said and at.balance("bank:umoja") == -1_250 and at.balance("clearing:umoja") == 1_250
     at.no(
-        "bankday paid umoja 2026-06-05 --amount 12.50 --reference S1 --paid-on 2026-06-05 --as fin.zoe --with fin.max",
+        "bank paid umoja 2026-06-05 --amount 12.50 --reference S1 --paid-on 2026-06-05 --as fin.zoe --with fin.max",
         "booked already",
     )
-    shown = at.well("bankday show umoja 2026-06-05 --as aud.kay")
+    shown = at.well("bank show umoja 2026-06-05 --as aud.kay")
     assert "books  sold 0 0.00" in shown and "paid   12.50  S1" in shown and "given back, their note 7" in shown
     at.check()
 
@@ -76,20 +76,20 @@ def test_a_day_from_the_file_to_the_payment(at: Terminal, tmp_path: Path) -> Non
 def test_our_file_is_written_once_and_reads_as_agreed(at: Terminal, tmp_path: Path) -> None:
     at.read(_declined)
     path = tmp_path / "ours.day"
-    assert "ours  sequence 1  1 lines" in at.well(f"bankday export umoja 2026-06-05 --to {path} --as fin.zoe")
+    assert "ours  sequence 1  1 lines" in at.well(f"bank export umoja 2026-06-05 --to {path} --as fin.zoe")
     file = read(path.read_bytes())
     assert file.header.bank == "umoja" and [line.code for line in file.lines] == ["14"]
     assert path.stat().st_mode & 0o077 == 0
-    at.no(f"bankday export umoja 2026-06-05 --to {path} --as fin.zoe", "does not exist yet expected", 2)
-    at.no(f"bankday export umoja 2026-06-05 --to {path}2 --as op.ann", "op.ann")
+    at.no(f"bank export umoja 2026-06-05 --to {path} --as fin.zoe", "does not exist yet expected", 2)
+    at.no(f"bank export umoja 2026-06-05 --to {path}2 --as op.ann", "op.ann")
 
 
 def test_a_file_that_is_not_as_agreed_says_where(at: Terminal, tmp_path: Path) -> None:
     path = tmp_path / "bad.day"
     path.write_bytes(b"H\nT\n")
-    at.no(f"bankday import umoja {path} --as fin.zoe", "bad.day: line 1: 62 characters expected, got 1", 2)
-    at.no("bankday match umoja 2026-06-05 --as fin.zoe", "there is no file of umoja for 2026-06-05 yet")
-    at.no("bankday claim NONE --as fin.zoe --reason x", "there is no difference NONE")
+    at.no(f"bank import umoja {path} --as fin.zoe", "bad.day: line 1: 62 characters expected, got 1", 2)
+    at.no("bank match umoja 2026-06-05 --as fin.zoe", "there is no file of umoja for 2026-06-05 yet")
+    at.no("bank claim NONE --as fin.zoe --reason x", "there is no difference NONE")
 
 
 def test_every_class_has_its_line_in_the_documentation() -> None:

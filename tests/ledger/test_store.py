@@ -90,6 +90,18 @@ async def test_one_key_sent_many_times_over_two_stores_is_written_once(database_
         await store.close()
 
 
+async def test_an_urgent_deed_goes_before_all_that_wait(database_url: str) -> None:
+    await migrate(database_url)
+    store = await open_store(database_url, batch_max=1)
+    # Each batch is one deed: of many that wait, only the first or two can have been taken before the urgent one came.
+    waiting = [asyncio.create_task(store.submit(Note(f"k{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    await store.submit(Note("urgent"), is_urgent=True)
+    assert sum(task.done() for task in waiting) < 25
+    assert await asyncio.gather(*waiting) == ["created"] * 50
+    await store.close()
+
+
 async def test_a_full_queue_takes_nothing_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/q.db"
     await migrate(url)

@@ -26,8 +26,8 @@ from channels.iso8583.profile import Asked, Network, Profile
 from channels.iso8583.requests import Purchase, Reconciliation, Request, Reversal, request_of
 from channels.iso8583.session import Broken, Came, KeyOffered, Moment, Session
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, fits, unwrapped, wrapped_under
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Heard, Patience, Step, SwitchBooks, slip
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, Heard, Patience, Step, SwitchBooks, slip, unresolved
 from channels.iso8583.switch_file import day_file
 from channels.iso8583.switch_messages import Order, Terminal, Totals, Writer
 from gateway.world import seeded

@@ -14,22 +14,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from channels.iso8583 import shipped
-from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings, unresolved
-from channels.iso8583.switch_books import Fate, Patience
-from channels.iso8583.switch_file import day_file
+from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
+from channels.iso8583.switch_books import Fate, Patience, unresolved
 from channels.iso8583.switch_messages import Terminal
 from config.settings import BankSettings
 from gateway.world import seeded
-from ledger import bankdays, banks, tables
-from ledger.audit import Origin
-from ledger.bankfile import read
-from ledger.bankmatch import AGREED
-from ledger.operators import Operator, Role
-from ledger.trial_balance import broken_invariants
+from ledger import bankdays
 from sts.modules.software import SoftwareModule
+from tests.gateway.bank.agreement import agree, sell
 from tests.gateway.bank.switch import BANK, Bank, open_bank
 from tests.simulation.shop import Counter, open_counter, sample_keys
 
@@ -37,7 +31,6 @@ METERS = (
     "04012345676", "07003012213", "07003012221", "14252321808", "37180000426", "01405512003", "01405512011",
     "07003012239", "14252321816", "14252321824", "37180000434", "04012345684",
 )  # fmt: skip
-ZOE = Operator("fin.zoe", "Zoe", frozenset({Role.FINANCE}), "en", None)
 
 
 @pytest.fixture
@@ -69,70 +62,6 @@ async def switched_on(
         await switch.stop()
 
 
-async def sell(switch: BankSwitch, purchases: int, parallel: int = 8) -> None:
-    """So many purchases, a meter at a time and never twice the same amount."""
-    free: asyncio.Queue[str] = asyncio.Queue()
-    for meter in METERS:
-        free.put_nowait(meter)
-    room = asyncio.Semaphore(parallel)
-
-    async def one(number: int) -> None:
-        async with room:
-            meter = await free.get()
-            await switch.buy(meter, 20_000 + number)
-            free.put_nowait(meter)
-
-    await asyncio.gather(*(one(number) for number in range(purchases)))
-
-
-async def agree(switch: BankSwitch, counter: Counter) -> None:
-    """The switch's books, ours and both files say the same, and each debit has its one token."""
-    assert switch.books.wrong == []
-    assert unresolved(switch.books) == []
-    store, day = counter.store, switch.business_date
-    assert await store.read(broken_invariants) == []
-    assert await store.read(lambda connection: bankdays.on_its_way_minor(connection, "kcb")) == switch.books.net_minor()
-    ours = await store.read(lambda connection: banks.totals(connection, "kcb", day))
-    assert -ours.net_minor == switch.books.net_minor()
-
-    def sold(connection: sa.Connection) -> dict[str, tuple[str, ...]]:
-        t, p, r = tables.token.c, tables.purchase.c, tables.request.c
-        wanted = (
-            sa.select(r.idem_key, t.digits)
-            .join_from(tables.token, tables.purchase, p.id == t.purchase_id)
-            .join(tables.request, r.id == p.id)
-            .where(p.state.in_(("VENDED", "DELIVERED")))
-            .order_by(t.purchase_id, t.seq)
-        )
-        found: dict[str, tuple[str, ...]] = {}
-        for key, digits in connection.execute(wanted):
-            found[key.rpartition("/")[2]] = (*found.get(key.rpartition("/")[2], ()), digits)
-        return found
-
-    told = {
-        sale.order.rrn: sale.heard.tokens
-        for sale in switch.books.sales
-        if sale.fate is Fate.APPROVED and sale.heard is not None
-    }
-    assert await store.read(sold) == told
-    switch.is_faulty = False
-    assert (await switch.reconcile(day)).in_balance
-    origin = Origin("fin.zoe", counter.world.now(), "test")
-    # Their file and ours, laid beside our books: no difference in either.
-    theirs = read(day_file(switch.books, "kcb", day, counter.world.now(), "404"))
-    new_id = counter.world.new_id
-    await store.transact(
-        lambda connection: bankdays.take(connection, new_id(), theirs, "kcb", ["404"], by=ZOE, origin=origin)
-    )
-    _, findings = await store.read(lambda connection: bankdays.compare(connection, "kcb", day))
-    assert [finding for finding in findings if finding.kind not in AGREED] == []
-    _, data = await store.transact(
-        lambda connection: bankdays.export(connection, new_id(), "kcb", day, "404", by=ZOE, origin=origin)
-    )
-    mine = read(data)
-    assert mine.sums.purchases_minor - mine.sums.reversals_minor == switch.books.net_minor()
-
-
 RATES = {
     Fault.LOSE_ANSWER: 0.08, Fault.LATE_ANSWER: 0.04, Fault.REPEAT: 0.1, Fault.GIVE_UP: 0.4, Fault.NO_PAPER: 0.1,
     Fault.REVERSAL_FIRST: 0.05, Fault.CROSSING: 0.05, Fault.CUT: 0.03, Fault.GARBAGE: 0.03, Fault.HALF_FRAME: 0.03,
@@ -144,21 +73,21 @@ RATES = {
 async def test_with_every_fault_switch_books_and_files_agree_to_the_cent(counter: Counter, seed: int) -> None:
     async with open_bank(counter, replace(BANK, links_max=16)) as bank:
         async with switched_on(bank, counter, RATES, seed, answer_timeout_s=0.4) as switch:
-            await sell(switch, 60)
+            await sell(switch, METERS, 60)
             counts = switch.books.counts()
             assert counts["approved"] > 20 and counts["reversed"] > 3 and switch.counts.faults > 20, switch.counts
-            await agree(switch, counter)
+            await agree(switch, counter.store, BANK.name, counter.world.now(), counter.world.new_id)
 
 
 async def test_a_cut_over_and_a_restart_in_the_middle(counter: Counter) -> None:
     settings = replace(BANK, links_max=16)
     async with open_bank(counter, settings) as bank:
         async with switched_on(bank, counter) as switch:
-            await sell(switch, 10)
+            await sell(switch, METERS, 10)
             first, first_minor = switch.business_date, switch.books.net_minor()
             assert await switch.cut_over(first + timedelta(days=1)) == "00"
             assert await switch.cut_over(first + timedelta(days=1)) == "00"
-            await sell(switch, 5)
+            await sell(switch, METERS, 5)
             told = await switch.reconcile(first)
             assert told.theirs is not None and told.theirs.net_minor == first_minor and told.in_balance
             assert (await switch.reconcile(switch.business_date)).in_balance
@@ -181,7 +110,7 @@ async def test_every_shipped_profile_sells_over_sockets(name: str, tmp_path: Any
     async with open_counter(f"sqlite:///{tmp_path}/t.db", SoftwareModule(sample_keys())) as counter:
         async with open_bank(counter, replace(BANK, profile=name)) as bank:
             async with switched_on(bank, counter, answer_timeout_s=2.0, patience=Patience(1, 2)) as switch:
-                await sell(switch, 6)
+                await sell(switch, METERS, 6)
                 sale = switch.books.sales[0]
                 await switch.repeat(sale)
                 await switch.advise(sale)
