@@ -143,12 +143,15 @@ class Daraja:
         return taken(reply, "OriginatorConversationID")
 
     async def ask_reversal(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """How a reversal stands, if its result has come; else ask, and the answer comes by callback."""
+        """How a reversal stands, if its result has come; else ask, and the answer comes by callback.
+
+        Unknown where the request was never answered: the same may be sent again, for no transaction is reversed twice.
+        """
         known = self._results.get(key)
         if known is not None and known.state is not PaymentState.PENDING:
             return known
         if not provider_ref:
-            return Unclear("the reversal was never named: the statement tells")
+            return Unknown()
         reply = await self.post(
             "/mpesa/transactionstatus/v1/query",
             {

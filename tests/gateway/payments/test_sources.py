@@ -35,7 +35,7 @@ from gateway.payments.momo import Momo, on_wire
 from gateway.payments.mpesa_c2b import MpesaC2b
 from gateway.payments.mpesa_stk import MpesaStk
 from gateway.payments.simulated.faults import Fault
-from gateway.payments.simulated.operator import Call
+from gateway.payments.simulated.mobile_operator import Call
 from gateway.payments.simulated.wallets import Habit
 from tests.gateway.payments.sources import (
     AMINA,
@@ -389,8 +389,9 @@ async def test_a_reversal_without_an_answer_is_found_out_by_asking() -> None:
     async with market() as place:
         asked(await place.till.collect(order()))
         await place.operator.idle()
-        place.faults.arm(Fault.LOSE)
         key = uuid4()
+        assert await place.till.refund_status(key, "") == Unknown()  # never named: no transaction is reversed twice
+        place.faults.arm(Fault.LOSE)
         ref = asked(await place.till.refund(key, place.heard.events[0].receipt, AMINA, 50_000)).provider_ref
         await place.operator.idle()
         assert len(place.heard.events) == 1
