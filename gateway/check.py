@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, cast
 
 from config import languages
 from config.settings import Pkcs11Settings, PrismSettings, Settings, SmppSettings
@@ -14,6 +15,8 @@ from gateway import custody
 from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
+from gateway.payments.registry import made
+from gateway.world import RealWorld
 from ledger import trouble, vendingkeys
 from ledger.keyrows import State
 from ledger.store import is_sqlite, open_store, sqlite_path
@@ -48,6 +51,8 @@ async def check(settings: Settings) -> list[Finding]:
         *((f"link {link.name}", lambda link=link: _link(link)) for link in settings.smpp),
         *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
           for link in settings.smpp if link.tls_ca_file),
+        *((f"source {source.name}", lambda source=source: _source(settings, source.name))
+          for source in settings.payment),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
     if not settings.smpp:
@@ -97,6 +102,20 @@ async def _keys(settings: Settings) -> str:
         raise ValueError("no vending key is loaded, so every sale will be refused: see `prepaid keys add`")
     groups = sorted({key.supply_group for key in keys})
     return f"{len(keys)} for supply groups {', '.join(groups)}"
+
+
+class _Tried(Protocol):
+    async def try_out(self) -> str: ...
+
+
+async def _source(settings: Settings, name: str) -> str:
+    """What a source of money does when it is asked for no money."""
+    only = replace(settings, payment=tuple(one for one in settings.payment if one.name == name))
+    [(_, source)] = made(only, RealWorld().now)
+    try:
+        return await cast(_Tried, source).try_out() if hasattr(source, "try_out") else "nobody outside is asked"
+    finally:
+        await source.close()
 
 
 async def _custody(settings: Settings) -> str:

@@ -98,6 +98,10 @@ class Daraja:
 
         return await ask_with_token(self._access, send, _token_refused)
 
+    async def try_out(self) -> str:
+        """Whether it lets us in. Raises NoAccess."""
+        return await self._access.try_out()
+
     async def close(self) -> None:
         """Leave the connections."""
         await self._client.close()
