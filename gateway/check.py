@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, cast
 
 from channels.africastalking.link import standing
 from channels.smpp.text import parts_needed
@@ -18,6 +19,8 @@ from gateway.bank import peers
 from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
+from gateway.payments.registry import made
+from gateway.world import RealWorld
 from ledger import trouble, vendingkeys
 from ledger.keyrows import State
 from ledger.store import is_sqlite, open_store, sqlite_path
@@ -55,6 +58,8 @@ async def check(settings: Settings) -> list[Finding]:
         *((f"authorities of link {link.name}", lambda link=link: _authorities(link))
           for link in settings.smpp if link.tls_ca_file),
         *((f"bank {bank.name}", lambda bank=bank: _bank(bank)) for bank in settings.bank),
+        *((f"source {source.name}", lambda source=source: _source(settings, source.name))
+          for source in settings.payment),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
     parts.append(("ways for SMS", lambda: _ways(settings)))
@@ -122,6 +127,20 @@ async def _bank(bank: BankSettings) -> str:
         writer.close()
         said.append(f"{host}:{port} answers")
     return ", ".join(said)
+
+
+class _Tried(Protocol):
+    async def try_out(self) -> str: ...
+
+
+async def _source(settings: Settings, name: str) -> str:
+    """What a source of money does when it is asked for no money."""
+    only = replace(settings, payment=tuple(one for one in settings.payment if one.name == name))
+    [(_, source)] = made(only, RealWorld().now)
+    try:
+        return await cast(_Tried, source).try_out() if hasattr(source, "try_out") else "nobody outside is asked"
+    finally:
+        await source.close()
 
 
 async def _custody(settings: Settings) -> str:

@@ -46,7 +46,7 @@ from gateway import app, custody, demopay, logs, till
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
-from gateway.payments.simulated.operator import Prompt
+from gateway.payments.simulated.mobile_operator import Prompt
 from gateway.ussd.webphones import WebPhones
 from gateway.world import RealWorld, World
 from ledger import operators, shifts

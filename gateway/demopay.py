@@ -10,7 +10,7 @@ from typing import Final
 from config.settings import MpesaSettings, PaymentSettings, Secret, Settings
 from gateway.payments.simulated.daraja import SimulatedDaraja
 from gateway.payments.simulated.faults import Faults
-from gateway.payments.simulated.operator import Operator
+from gateway.payments.simulated.mobile_operator import MobileOperator
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
 from gateway.world import World
@@ -27,7 +27,7 @@ _ACCOUNT: Final = "sandbox"
 class Market:
     """A simulated operator of mobile money, serving."""
 
-    operator: Operator
+    operator: MobileOperator
     daraja: SimulatedDaraja
     server: SimulatedProviders
 
@@ -61,7 +61,7 @@ class Market:
 async def market(world: World, habit: Habit = Habit.BY_HAND) -> AsyncIterator[Market]:
     """A simulated operator whose phones wait for somebody to answer."""
     faults = Faults()
-    operator = Operator(Wallets(habit=habit), faults, world.now)
+    operator = MobileOperator(Wallets(habit=habit), faults, world.now)
     daraja = SimulatedDaraja(operator)
     server = SimulatedProviders((daraja,), faults, operator.wallets.statement)
     await operator.open()

@@ -17,8 +17,8 @@ from gateway.payments.amounts import amount_of
 from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
 from gateway.payments.simulated.daraja import SimulatedDaraja
 from gateway.payments.simulated.faults import Fault, Faults
+from gateway.payments.simulated.mobile_operator import MobileOperator, Prompt
 from gateway.payments.simulated.momo import SimulatedMomo
-from gateway.payments.simulated.operator import Operator, Prompt
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
 from gateway.ussd.webphones import WebPhones
@@ -85,7 +85,7 @@ def _rate(text: str) -> tuple[Fault, float]:
 class _Bench:
     """What a line on standard input may do."""
 
-    operator: Operator
+    operator: MobileOperator
     daraja: SimulatedDaraja
     statement: Path | None
 
@@ -140,7 +140,7 @@ def _simulate(options: argparse.Namespace) -> int:
     habit = Habit(options.habit) if options.habit else Habit.ACCEPT if options.web is None else Habit.BY_HAND
     wallets = Wallets(minor_digits=options.minor_digits, habit=habit)
     faults = Faults(rates=dict(options.fault), seed=options.seed)
-    operator = Operator(
+    operator = MobileOperator(
         wallets,
         faults,
         world.now,

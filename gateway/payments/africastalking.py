@@ -21,7 +21,7 @@ from uuid import UUID
 from channels.http.callback import Answer, Callback, NotReadable, msisdn_of, text_of
 from config.settings import Secret
 from gateway.payments.amounts import Unfit, amount_of, fit, written
-from gateway.payments.client import Client, NoAnswer, NotSent, Reply
+from gateway.payments.client import Client, NoAccess, NoAnswer, NotSent, Reply
 from gateway.payments.contract import (
     Asked,
     Can,
@@ -266,6 +266,18 @@ class AfricasTalking:
             our_ref=str(event.our_ref or ""),
             payer=event.payer,
         )
+
+    async def try_out(self) -> str:
+        """Whether Africa's Talking lets us in, for `prepaid check`: it is asked about no checkout. Raises NoAccess."""
+        query = {"username": self._account.username, "transactionId": "ATPid_none"}
+        reply = await self._client.ask("GET", "/query/transaction/find", headers=self._headers(), query=query)
+        if not isinstance(reply, Reply):
+            raise NoAccess(reply.detail)
+        if reply.status in (404, 410):
+            raise NoAccess(WITHDRAWN)
+        if reply.status != 200:
+            raise NoAccess(f"HTTP {reply.status}")
+        return "answers questions about payments"
 
     async def close(self) -> None:
         """Leave the connections."""

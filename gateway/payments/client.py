@@ -158,6 +158,11 @@ class Access:
         if self._token == token:
             self._token = ""
 
+    async def try_out(self) -> str:
+        """Get a token, for `prepaid check`; what to say of it. Raises NoAccess."""
+        await self.token()
+        return "gives an access token"
+
     async def _granted(self) -> Granted:
         tries = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_TRIES),

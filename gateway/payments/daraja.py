@@ -98,6 +98,10 @@ class Daraja:
 
         return await ask_with_token(self._access, send, _token_refused)
 
+    async def try_out(self) -> str:
+        """Whether it lets us in. Raises NoAccess."""
+        return await self._access.try_out()
+
     async def close(self) -> None:
         """Leave the connections."""
         await self._client.close()
@@ -143,12 +147,15 @@ class Daraja:
         return taken(reply, "OriginatorConversationID")
 
     async def ask_reversal(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """How a reversal stands, if its result has come; else ask, and the answer comes by callback."""
+        """How a reversal stands, if its result has come; else ask, and the answer comes by callback.
+
+        Unknown where the request was never answered: the same may be sent again, for no transaction is reversed twice.
+        """
         known = self._results.get(key)
         if known is not None and known.state is not PaymentState.PENDING:
             return known
         if not provider_ref:
-            return Unclear("the reversal was never named: the statement tells")
+            return Unknown()
         reply = await self.post(
             "/mpesa/transactionstatus/v1/query",
             {

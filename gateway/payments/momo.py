@@ -109,6 +109,9 @@ class _Product:
 
         return await ask_with_token(self._access, send, lambda reply: reply.status == 401)
 
+    async def try_out(self) -> str:
+        return await self._access.try_out()
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -256,6 +259,13 @@ class Momo:
     async def statement(self, day: date) -> Sequence[StatementLine]:
         """Never called: the API lists nothing; statements come as files."""
         raise AssertionError("no Can.STATEMENT")
+
+    async def try_out(self) -> str:
+        """Whether MTN lets us in to each product, for `prepaid check`. Raises NoAccess."""
+        said = await self._collection.try_out()
+        if self._disbursement is not None:
+            await self._disbursement.try_out()
+        return said
 
     async def close(self) -> None:
         """Leave the connections."""

@@ -81,7 +81,9 @@ class MpesaC2b:
                 "ValidationURL": self._daraja.url(step=VALIDATION),
             },
         )
-        if isinstance(reply, NotSent | NoAnswer):
+        if isinstance(reply, NotSent):
+            return Declined(Why.REFUSED, f"not sent: {reply.detail}")
+        if isinstance(reply, NoAnswer):
             return Unclear(reply.detail)
         said = reply.fields()
         words = str(said.get("ResponseDescription", said.get("errorMessage", "")))[:200]
@@ -152,6 +154,10 @@ class MpesaC2b:
     async def statement(self, day: date) -> Sequence[StatementLine]:
         """Never called: Daraja lists nothing; statements come as files."""
         raise AssertionError("no Can.STATEMENT")
+
+    async def try_out(self) -> str:
+        """Whether Safaricom lets us in, for `prepaid check`. Raises NoAccess."""
+        return await self._daraja.try_out()
 
     async def close(self) -> None:
         """Leave the connections."""

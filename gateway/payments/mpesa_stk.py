@@ -197,6 +197,10 @@ class MpesaStk:
         """Never called: Daraja lists nothing; statements come as files."""
         raise AssertionError("no Can.STATEMENT")
 
+    async def try_out(self) -> str:
+        """Whether Safaricom lets us in, for `prepaid check`. Raises NoAccess."""
+        return await self._daraja.try_out()
+
     async def close(self) -> None:
         """Leave the connections."""
         await self._daraja.close()

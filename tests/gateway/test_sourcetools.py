@@ -105,9 +105,9 @@ def test_who_may_not_register_is_refused_and_audited(config: Path, capsys: pytes
     assert [row.who for row in audited(config)] == ["fin.zoe"]
 
 
-def test_a_provider_that_does_not_answer_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_provider_that_cannot_be_reached_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert register(config, "adm.lee") == 1
-    assert "no answer" in capsys.readouterr().out
+    assert "refused: not sent" in capsys.readouterr().out
     assert [row.deed for row in audited(config)] == ["sources.register", "sources.registered"]
 
 

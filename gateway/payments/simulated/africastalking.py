@@ -13,7 +13,7 @@ from typing import Any, Final
 from channels.http.callback import NotReadable
 from gateway.payments.amounts import amount_of
 from gateway.payments.simulated.front import Ask, Said, text
-from gateway.payments.simulated.operator import Call, Operator, Prompt
+from gateway.payments.simulated.mobile_operator import Call, MobileOperator, Prompt
 from gateway.payments.simulated.wallets import End
 
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -38,7 +38,7 @@ class _Checkout:
 class SimulatedAfricasTalking:
     """One payment product. `is_withdrawn`: the API is no longer there."""
 
-    operator: Operator
+    operator: MobileOperator
     username: str = "sandbox"
     api_key: str = "sandbox-at-key"
     product: str = "Electricity"

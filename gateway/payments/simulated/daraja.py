@@ -16,7 +16,7 @@ from config.provider_checks import FILTERED
 from gateway.payments.amounts import written
 from gateway.payments.daraja import KENYA
 from gateway.payments.simulated.front import Ask, Said, text
-from gateway.payments.simulated.operator import Call, Operator, Prompt
+from gateway.payments.simulated.mobile_operator import Call, MobileOperator, Prompt
 from gateway.payments.simulated.wallets import End, Transaction
 
 _MSISDN: Final = re.compile(r"254[17][0-9]{8}")
@@ -46,7 +46,7 @@ class SimulatedDaraja:
     `confirms_prompts`: payments by prompt bring a C2B confirmation as well, where addresses are registered.
     """
 
-    operator: Operator
+    operator: MobileOperator
     shortcode: str = "600987"
     consumer_key: str = "sandbox-key"
     consumer_secret: str = "sandbox-secret"

@@ -12,7 +12,7 @@ from uuid import UUID
 from channels.http.callback import NotReadable
 from gateway.payments.amounts import amount_of, written
 from gateway.payments.simulated.front import Ask, Said, text
-from gateway.payments.simulated.operator import Call, Operator, Prompt
+from gateway.payments.simulated.mobile_operator import Call, MobileOperator, Prompt
 from gateway.payments.simulated.wallets import End
 
 _MSISDN: Final = re.compile(r"[1-9][0-9]{6,14}")
@@ -37,7 +37,7 @@ class _Request:
 class SimulatedMomo:
     """One merchant, with Collection and Disbursement; each product has its key."""
 
-    operator: Operator
+    operator: MobileOperator
     target: str = "sandbox"
     currency: str = "KES"
     user: str = "c72025f5-5cd1-4630-99e4-8ba4722fad56"

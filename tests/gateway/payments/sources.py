@@ -22,8 +22,8 @@ from gateway.payments.mpesa_stk import MpesaStk
 from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
 from gateway.payments.simulated.daraja import SimulatedDaraja
 from gateway.payments.simulated.faults import Faults
+from gateway.payments.simulated.mobile_operator import MobileOperator
 from gateway.payments.simulated.momo import SimulatedMomo
-from gateway.payments.simulated.operator import Operator
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Wallets
 
@@ -135,7 +135,7 @@ async def listening() -> AsyncIterator[Heard]:
 class Market:
     """All simulated providers, the sources before them, and what the gateway heard."""
 
-    operator: Operator
+    operator: MobileOperator
     faults: Faults
     daraja: SimulatedDaraja
     momo: SimulatedMomo
@@ -155,7 +155,7 @@ class Market:
 async def market(**faults: float) -> AsyncIterator[Market]:
     """Everything on real sockets."""
     struck = Faults(rates={name: rate for name, rate in faults.items()}, seed="tests")  # type: ignore[misc]
-    operator = Operator(Wallets(), struck, now, expire_after_s=0.0, delay_s=0.0)
+    operator = MobileOperator(Wallets(), struck, now, expire_after_s=0.0, delay_s=0.0)
     daraja = SimulatedDaraja(operator)
     momo = SimulatedMomo(operator)
     checkout = SimulatedAfricasTalking(operator)

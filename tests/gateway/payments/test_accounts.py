@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from config.load import load
+from gateway.check import check
 from gateway.payments.contract import Asked, Can
 from gateway.payments.registry import made
 from tests.config.test_provider_settings import CHECKOUT, KENYA, MOMO, MPESA, NOTIFIED, PAYBILL, PROMPT, REQUEST
@@ -28,13 +29,25 @@ SECRETS = {
 async def test_each_kind_asks_with_the_credentials_of_its_account() -> None:
     async with market() as place:
         url = place.server.url
-        settings = load(
+        text = (
             KENYA.replace("https://pay.example", place.heard.url)
             + MPESA + f'account_mark = "P"\nbase_url = "{url}"\n' + PROMPT + PAYBILL
-            + MOMO.replace('"u"', f'"{place.momo.user}"') + f'base_url = "{url}"\n' + REQUEST + "step_minor = 100\n"
-            + CHECKOUT.replace('"u"', '"sandbox"') + f'base_url = "{url}"\n' + NOTIFIED + "step_minor = 100\n",
-            SECRETS,
+            + MOMO + f'base_url = "{url}"\n' + REQUEST + "step_minor = 100\n"
+            + CHECKOUT + f'base_url = "{url}"\n' + NOTIFIED + "step_minor = 100\n"
         )  # fmt: skip
+        mine = {MOMO: MOMO.replace('"u"', f'"{place.momo.user}"'), CHECKOUT: CHECKOUT.replace('"u"', '"sandbox"')}
+        right = text
+        for anybodys, ours in mine.items():
+            right = right.replace(anybodys, ours)
+        settings = load(right, SECRETS)
+        found = {finding.part: finding for finding in await check(settings)}
+        for name in ("prompt", "paybill", "mtn", "at"):
+            assert found[f"source {name}"].is_well, found
+        wrong = load(text.replace('"u"', '"nobody"'), {**SECRETS, "SECRET": "wrong", "API_KEY": "wrong"})
+        found = {finding.part: finding for finding in await check(wrong)}
+        assert {found[f"source {name}"].said for name in ("prompt", "paybill", "mtn", "at")} == {
+            "no access token: HTTP 400", "no access token: HTTP 401", "HTTP 401"
+        }  # fmt: skip
         for table, source in made(settings, now):
             assert source.name == table.name
             if Can.COLLECT in source.can:

@@ -12,7 +12,10 @@ import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +37,13 @@ from gateway.payments.registry import made
 from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
 from gateway.payments.simulated.daraja import SimulatedDaraja
 from gateway.payments.simulated.faults import Fault, Faults
+from gateway.payments.simulated.mobile_operator import MobileOperator
 from gateway.payments.simulated.momo import SimulatedMomo
-from gateway.payments.simulated.operator import Operator
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
+from ledger import suspense
+from ledger.audit import Origin
+from ledger.operators import Operator, Role
 from tests.gateway.payments.till import Sent, Till
 from tests.simulation.shop import METER, UTILITY, open_counter
 from tests.simulation.world import SeededWorld
@@ -54,7 +60,7 @@ class Whole:
     """A till before simulated providers."""
 
     till: Till
-    operator: Operator
+    operator: MobileOperator
     daraja: SimulatedDaraja
 
     async def settle(self) -> None:
@@ -89,7 +95,7 @@ class Whole:
 async def whole(url: str, kind: str, rates: Mapping[Fault, float], *, seed: str = "1") -> AsyncIterator[Whole]:
     world = SeededWorld()
     faults = Faults(rates, seed)
-    operator = Operator(Wallets(), faults, world.now, expire_after_s=0.0, delay_s=0.0)
+    operator = MobileOperator(Wallets(), faults, world.now, expire_after_s=0.0, delay_s=0.0)
     daraja, momo, checkout = SimulatedDaraja(operator), SimulatedMomo(operator), SimulatedAfricasTalking(operator)
     providers = SimulatedProviders((daraja, momo, checkout), faults, operator.wallets.statement)
     await operator.open()
@@ -202,6 +208,42 @@ async def test_money_that_nobody_asked_for_buys_for_its_meter_or_is_held(databas
         assert sum(state in ("VENDED", "DELIVERED") for state in await place.till.states()) == 2
         assert sorted(held[0] for held in await place.till.held()) == ["METER_UNKNOWN", "METER_UNKNOWN"]
         await place.till.counter.check_books()
+
+
+def someone(login: str, now: datetime) -> dict[str, Any]:
+    by = Operator(login, login, frozenset({Role.FINANCE}), "en", None)
+    return {"by": by, "origin": Origin(login, now, "here", "wrong meter")}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [(), (Fault.LOSE,), (Fault.NO_ANSWER,), (Fault.NO_ANSWER, Fault.LOSE), (Fault.ERROR,), (Fault.ERROR_AFTER,)],
+    ids=str,
+)
+async def test_held_money_goes_back_once_whatever_becomes_of_the_refund(
+    faults: tuple[Fault, ...], tmp_path: Path
+) -> None:
+    async with whole(f"sqlite:///{tmp_path}/t.db", "mpesa_c2b", {}) as place:
+        place.daraja.validates, counter = False, place.till.counter
+        place.daraja.registered = {"ConfirmationURL": f"{PUBLIC}/payments/money/0123456789abcdef?step=confirmation"}
+        assert await place.daraja.paid("254700000001", 50_000, "light")
+        await place.settle()
+        [item] = await counter.store.read(lambda connection: suspense.listed(connection))
+        asking, approving = someone("fin.zoe", counter.world.now()), someone("fin.max", counter.world.now())
+        today, key = counter.world.now().date(), counter.world.new_id()
+        await counter.store.transact(lambda c: suspense.ask(c, item.code, suspense.REFUND, "", **asking))
+        await counter.store.transact(lambda c: suspense.approve(c, item.code, key, today, **approving))
+        for fault in faults:
+            place.operator.faults.arm(fault)
+        for seconds in (0, *WAITS_S[:5]):
+            counter.world.advance(seconds=seconds)
+            await place.till.payments.look_for_refunds()
+            await place.settle()
+        assert [held[1] for held in await place.till.held()] == ["RESOLVED"]
+        assert await place.in_books() == place.on_statement() == 0
+        assert [each.amount_minor for each in place.operator.wallets.transactions] == [50_000, -50_000]
+        assert await place.till.balance("suspense:money") == 0
+        await counter.check_books()
 
 
 def test_the_waits_are_those_of_a_day() -> None:

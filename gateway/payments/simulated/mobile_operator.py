@@ -49,7 +49,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Operator:
+class MobileOperator:
     """Runs prompts and callbacks between `open` and `close`.
 
     `answer_after_s`: so long a payer takes; `expire_after_s`: so long a prompt stands; `delay_s`: so late a callback.
