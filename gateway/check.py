@@ -14,6 +14,8 @@ from gateway import custody
 from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
+from gateway.settlement import mapping
+from gateway.settlement.operatortexts import BadPatterns, load_patterns
 from ledger import trouble, vendingkeys
 from ledger.keyrows import State
 from ledger.store import is_sqlite, open_store, sqlite_path
@@ -50,6 +52,8 @@ async def check(settings: Settings) -> list[Finding]:
           for link in settings.smpp if link.tls_ca_file),
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
+    if settings.settlement or settings.operator_text:
+        parts.append(("settlement", lambda: _settlement(settings)))
     if not settings.smpp:
         parts.append(("links", _no_links))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
@@ -159,6 +163,18 @@ async def _languages(settings: Settings) -> str:
     if catalogue.faults:
         raise ValueError("; ".join(catalogue.faults))
     return ", ".join(sorted(catalogue.languages))
+
+
+async def _settlement(settings: Settings) -> str:
+    """The mapping files of statements, and the patterns of operators' texts."""
+    try:
+        for one in settings.settlement:
+            mapping.load(one.mapping)
+        for place in settings.operator_text:
+            load_patterns(Path(place.patterns_file))
+    except (mapping.BadMapping, BadPatterns) as bad:
+        raise ValueError(str(bad)) from None
+    return f"{len(settings.settlement)} sources with statements, {len(settings.operator_text)} with texts"
 
 
 async def _link(link: SmppSettings) -> str:

@@ -83,8 +83,8 @@ class Bench:
         return new_id
 
     def post(self, source: str, amount: int, at: datetime) -> None:
-        ensure_accounts(self.connection, (f"clearing:{source}", f"suspense:{source}"), "KES")
-        legs = entries.moved(id_of(f"clearing:{source}"), id_of(f"suspense:{source}"), amount)
+        ensure_accounts(self.connection, (f"clearing:{source}", "opening:balances"), "KES")
+        legs = entries.moved(id_of(f"clearing:{source}"), id_of("opening:balances"), amount)
         txn_id = UUID(int=(int(at.timestamp()) * 1000 << 80) | 0x7 << 76 | 2 << 62 | random.getrandbits(60))
         books.record(self.connection, txn_id, "payment", legs, business_date=at.date(), recorded_at=at)
 
