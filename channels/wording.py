@@ -31,8 +31,9 @@ no_token_yet [drn], meter_needed [saved: "1 = 04012345676, 2 = 07003012213"], to
 not_your_meter drn, meter_key_ended [drn], key_change_needed drn,
 key_change_first drn [tokens], key_limit_reached [drn], tokens_too_fast [drn], key_missing [drn],
 module_refused [drn], pay_first drn amount_minor how [units_tenths], paid_less paid_minor amount_minor balance_minor,
-payment_no_funds, payment_cancelled, payment_wrong_pin and payment_failed amount_minor, payment_expired drn amount_minor,
-price_changed drn, reversed [amount_minor drn receipt], refunded amount_minor drn receipt.
+payment_no_funds, payment_cancelled, payment_wrong_pin and payment_failed amount_minor,
+payment_expired drn amount_minor, price_changed drn, reversed [amount_minor drn receipt],
+refunded amount_minor drn receipt.
 
 tokens: [{"digits", "kind": "credit" | "free" | "key_change", "units_tenths", ["place", "of"]}], in the order in which
 they are entered.

@@ -73,7 +73,17 @@ class Reversed:
     done: Done = field(default_factory=Done, compare=False)
 
 
-_CANCELLED: Final = frozenset({State.RECEIVED, State.PAYING, State.VENDING, State.CANCELLING, State.RETURNING})
+_CANCELLED: Final = frozenset(
+    {
+        State.RECEIVED,
+        State.AWAITING,
+        State.UNPAID,
+        State.PAYING,
+        State.VENDING,
+        State.CANCELLING,
+        State.RETURNING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

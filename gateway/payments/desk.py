@@ -124,7 +124,7 @@ class PaymentDesk:
         async with place.gate:
             try:
                 return await ask()
-            except Exception as error:
+            except Exception as error:  # a bug of the client's: whether it was heard is not known, so it is asked
                 log.exception("the client of a payment source failed", extra={"source": place.settings.name})
                 self._metrics.fault("payments")
                 return Unclear(type(error).__name__)
@@ -162,7 +162,7 @@ class PaymentDesk:
             self._metrics.payment_said(name, "CALLBACK", event.state.value)
             try:
                 told = await self._store.submit(Heard(self._shop, place.settings, "CALLBACK", event))
-            except Exception as error:
+            except Exception as error:  # whatever it was, nothing was stored: the source must call again
                 log.exception("word of a payment could not be stored", extra={"source": name})
                 self._metrics.not_stored("payment")
                 raise NotStored(type(error).__name__) from error
@@ -220,7 +220,7 @@ class PaymentDesk:
 
         try:
             await self._store.transact(write)
-        except Exception:
+        except Exception:  # not noted yet: it is with the next
             self._refused.update(taken)
             raise
 
@@ -241,7 +241,7 @@ class PaymentDesk:
                     await self._audit()
                 if rounds % round(_COUNT_EVERY_S / _LOOK_S) == 0:
                     await self._count()
-            except Exception:
+            except Exception:  # the database is away: the next round tries again
                 log.exception("refunds and counts of payments must wait")
             rounds += 1
             await asyncio.sleep(_LOOK_S)

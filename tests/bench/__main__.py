@@ -12,7 +12,7 @@ figures. What the lines say:
 - `iso8583 ...`: a bank's message read and written, beside pyiso8583.
 - `parts`: tokens, pricing and reading by themselves.
 - `import ...`, `export ...`: records in bulk, with the most memory; on SQLite also what another writer waits meanwhile.
-- `memory`, `start`, `ussd`, `growth`: see --memory, --start, --ussd and --growth.
+- `memory`, `start`, `ussd`, `growth`, `payments`: see --memory, --start, --ussd, --growth and --payments.
 - `codec`, `echo`, `flat`, `idle`: the wire without a database, see --smpp and `tests/bench/wire.py`; `bare` is the
   least that could be done with the same packets.
 - `outbox`: see --outbox.
@@ -43,7 +43,7 @@ from gateway.world import RealWorld
 from ledger import tables
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
-from tests.bench import bulk, iso8583codec, parts, raw, tokens, ussd, wire
+from tests.bench import bulk, iso8583codec, parts, payments, raw, tokens, ussd, wire
 from tests.bench.growth import Growing
 from tests.bench.load import Phones, RunFailed, Timing, message_centre, until_bound
 from tests.bench.service import Service, cpu_s, free_port, set_up, write_settings
@@ -59,6 +59,8 @@ _RAW_BATCH: Final = 256
 _BULK: Final = 20_000
 _USSD_RATE: Final = 200
 _USSD_S: Final = 20.0
+_PAYMENTS_S: Final = 15.0
+_PAYMENTS_WAITING: Final = 100_000
 
 
 def say(name: str, **figures: Any) -> None:
@@ -287,7 +289,15 @@ async def growth(database: Database, sizes: Sequence[int]) -> None:
 
 async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Cluster | None]) -> None:
     """Everything that was asked for."""
-    instead = options.memory or options.start or options.ussd or options.growth or options.outbox or options.bulk
+    instead = (
+        options.memory
+        or options.start
+        or options.ussd
+        or options.payments
+        or options.growth
+        or options.outbox
+        or options.bulk
+    )
     say("machine", processors=os.cpu_count(), load_average=os.getloadavg()[0], fsync_us=parts.fsync_us(folder))
     for kind, cluster in clusters.items():
         if options.bulk or not instead:
@@ -302,6 +312,11 @@ async def run(options: argparse.Namespace, folder: Path, clusters: dict[str, Clu
             await memory(database, folder, _MEMORY_PURCHASES, options.window)
         if options.start:
             await start(database, folder)
+        if options.payments:
+            url = database.copy()
+            say("payments", database=kind, **await payments.callbacks(url, database.everyone, _PAYMENTS_S))
+            say("payments", database=kind, **await payments.waiting(url, _PAYMENTS_WAITING, _PAYMENTS_S))
+            database.drop(url)
         if options.ussd:
             url = database.copy()
             found = await ussd.figures(url, folder, database.everyone, _USSD_RATE, _USSD_S, options.sessions)
@@ -387,6 +402,7 @@ def main() -> int:
     parser.add_argument("--bulk", type=int, default=0, metavar="METERS", help="import and export so many, instead")
     parser.add_argument("--start", action="store_true", help="time to the first bind, instead")
     parser.add_argument("--ussd", action="store_true", help=f"{_USSD_RATE} USSD steps a second, instead")
+    parser.add_argument("--payments", action="store_true", help="payment callbacks and waiting orders, instead")
     parser.add_argument("--sessions", type=int, default=0, help="with --ussd: so many open sessions, and their sweep")
     parser.add_argument("--growth", action="store_true", help="a sale's cost as the books grow, instead")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="meters and past sales of --growth")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from channels.commands import Buy, Unreadable
+from gateway.payments import life
 from gateway.payments.contract import Event, PaymentState, Why
 from gateway.payments.life import OPEN, TABLE, Effect, Said, State, Step
 from ledger import payment_tables
@@ -110,6 +112,11 @@ def _walk(table: Table) -> tuple[int, list[Situation]]:
 def test_every_interleaving_books_what_was_taken_once() -> None:
     situations, wrong = _walk(TABLE)
     assert wrong == [] and situations >= 40
+
+
+def test_the_diagram_in_the_documentation_is_this_table() -> None:
+    text = (Path(life.__file__).parent.parent.parent / "docs" / "payments.md").read_text(encoding="utf-8")
+    assert life.diagram() in text
 
 
 @pytest.mark.parametrize(
@@ -246,7 +253,7 @@ def test_one_order_against_a_provider_that_may_do_anything(database_url: str) ->
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(Machine, settings=examples)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Machine, settings=examples)
     finally:
         loop.run_until_complete(opened.__aexit__(None, None, None))
         loop.close()

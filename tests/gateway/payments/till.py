@@ -60,7 +60,7 @@ class Till:
     async def order(self, amount_minor: int = 50_000, drn: str = METER, sender: str = STRANGER) -> UUID:
         """An order by text; the reference of its payment."""
         await self.text(Buy(drn, amount_minor), sender)
-        return (await self.newest()).id
+        return UUID(str((await self.newest())["id"]))
 
     async def hears(self, *events: Event) -> None:
         """Callbacks come in."""
