@@ -50,6 +50,7 @@ from gateway.bulk.run import Report
 from gateway.intake import IntakeFaults, load_folder
 from gateway.keysession import OutputClosed, place
 from gateway.metrics import Metrics
+from gateway.settlement.operatortexts import BadPatterns
 from gateway.world import RealWorld
 from ledger import trouble
 from ledger.audit import Origin
@@ -107,7 +108,7 @@ def _ended(options: argparse.Namespace, error: Exception) -> int:
     if isinstance(said, (DatabaseAway, DatabaseUnusable, RecordRefused)):
         place = f" ([database] url: {options.settings.database.url})" if "settings" in options else ""
         words = f"{said}{place}"
-    elif isinstance(said, (SettingsFaults, IntakeFaults, DatabaseVersion, StsError, Unusable)):
+    elif isinstance(said, (SettingsFaults, IntakeFaults, BadPatterns, DatabaseVersion, StsError, Unusable)):
         words = str(said)
     elif isinstance(said, OSError):
         words = _about_file(said, options.settings if "settings" in options else None)

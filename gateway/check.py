@@ -20,6 +20,8 @@ from gateway.keyplaces import module_names, place_of
 from gateway.logs import mask
 from gateway.modules import load_module, load_software, load_tables
 from gateway.payments.registry import made
+from gateway.settlement import mapping
+from gateway.settlement.operatortexts import BadPatterns, load_patterns
 from gateway.world import RealWorld
 from ledger import trouble, vendingkeys
 from ledger.keyrows import State
@@ -63,6 +65,8 @@ async def check(settings: Settings) -> list[Finding]:
         ("health and metrics", lambda: _http(settings)),
     ]  # fmt: skip
     parts.append(("ways for SMS", lambda: _ways(settings)))
+    if settings.settlement or settings.operator_text:
+        parts.append(("settlement", lambda: _settlement(settings)))
     return list(await asyncio.gather(*(_found(part, look) for part, look in parts)))
 
 
@@ -213,6 +217,18 @@ async def _languages(settings: Settings) -> str:
     if long:
         said += f"; longer than one short message with this name: {', '.join(long)}: see [utility] sms_name"
     return said
+
+
+async def _settlement(settings: Settings) -> str:
+    """The mapping files of statements, and the patterns of operators' texts."""
+    try:
+        for one in settings.settlement:
+            mapping.load(one.mapping)
+        for place in settings.operator_text:
+            load_patterns(Path(place.patterns_file))
+    except (mapping.BadMapping, BadPatterns) as bad:
+        raise ValueError(str(bad)) from None
+    return f"{len(settings.settlement)} sources with statements, {len(settings.operator_text)} with texts"
 
 
 async def _link(link: SmppSettings) -> str:

@@ -195,7 +195,7 @@ class OperatorTexts:
             )  # fmt: skip
             try:
                 fate = await self._write(partial(pendingpayments.keep, said=row))
-            except Exception as error:
+            except Exception as error:  # whatever it was, the message centre shall send it again
                 log.exception("an operator's text could not be stored", extra={"source": said.source})
                 self._metrics.not_stored("operator_text")
                 raise NotStored(type(error).__name__) from error

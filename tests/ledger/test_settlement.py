@@ -25,7 +25,7 @@ from ledger.accounts import id_of
 from ledger.audit import Origin, Verified
 from ledger.matching import Class
 from ledger.operators import Operator, OperatorRefused, Role
-from ledger.payment_tables import payment, payment_event
+from ledger.payment_tables import payment, payment_event, source_refund, suspense
 from ledger.records import ensure_accounts
 from ledger.settlement import Payout, SettlementFault, SettlementRefused
 from ledger.settlement_tables import settlement_item, statement_line
@@ -47,6 +47,10 @@ def line(receipt: str, amount: int = 50000, kind: str = "PAYMENT", **more: Any) 
     """A line of 3 June; fees and refunds as the readers give them."""
     given = Line(kind, receipt, "", "", "254711013579", "", AT, DAY, amount, 0, "KES")
     return replace(given, **more)
+
+
+class _Undone(Exception):
+    """Takes back what an example did."""
 
 
 class Bench:
@@ -83,8 +87,8 @@ class Bench:
         return new_id
 
     def post(self, source: str, amount: int, at: datetime) -> None:
-        ensure_accounts(self.connection, (f"clearing:{source}", f"suspense:{source}"), "KES")
-        legs = entries.moved(id_of(f"clearing:{source}"), id_of(f"suspense:{source}"), amount)
+        ensure_accounts(self.connection, (f"clearing:{source}", "opening:balances"), "KES")
+        legs = entries.moved(id_of(f"clearing:{source}"), id_of("opening:balances"), amount)
         txn_id = UUID(int=(int(at.timestamp()) * 1000 << 80) | 0x7 << 76 | 2 << 62 | random.getrandbits(60))
         books.record(self.connection, txn_id, "payment", legs, business_date=at.date(), recorded_at=at)
 
@@ -306,6 +310,41 @@ def test_a_reversal_is_that_of_the_payment_it_names(database_url: str) -> None:
     on(database_url, test)
 
 
+def test_a_refund_is_known_by_the_sources_name_for_it_or_by_the_payment_it_is_of(database_url: str) -> None:
+    def test(b: Bench) -> None:
+        for receipt, ref, state in (("R1", "REF1", "DONE"), ("R2", "our own", "DONE"), ("R3", "REF3", "ASKED")):
+            payment_id, item_id = b.paid(receipt), b.world.new_id()
+            b.connection.execute(
+                sa.insert(suspense),
+                {
+                    "id": item_id, "code": receipt, "payment_id": payment_id, "source": "mpesa", "payer": "",
+                    "account_ref": "", "amount_minor": 50000, "currency": "KES", "reason": "NO_ORDER",
+                    "state": "RESOLVED", "opened_at": AT,
+                },
+            )  # fmt: skip
+            b.connection.execute(
+                sa.insert(source_refund),
+                {
+                    "id": b.world.new_id(), "item_id": item_id, "source": "mpesa", "receipt": receipt, "payer": "",
+                    "amount_minor": 50000, "currency": "KES", "state": state, "provider_ref": ref, "created_at": AT,
+                    "tries": 1,
+                },
+            )  # fmt: skip
+        b.statement(
+            "june-3",
+            [
+                line("REF1", -50000, "REFUND"), line("X2", -49000, "REFUND", linked="R2"),
+                line("REF3", -50000, "REFUND"), line("REF9", -50000, "REFUND"),
+            ],
+        )  # fmt: skip
+        assert b.match() == []  # a refund is never taken into the payments
+        assert b.classes() == {"MATCHED": ["REF1"], "AMOUNT_DIFFERS": ["X2"], "MISSING_HERE": ["REF3", "REF9"]}
+        raise _Undone  # rows without the deeds that make them: the books of payments do not hold
+
+    with pytest.raises(_Undone):
+        on(database_url, test)
+
+
 def test_differing_money_is_decided_by_two_people_with_a_reason(database_url: str) -> None:
     def test(b: Bench) -> None:
         b.paid("R1")
@@ -407,10 +446,6 @@ def one_database(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('settlement')}/test.db"
     asyncio.run(migrate(url))
     return url
-
-
-class _Undone(Exception):
-    """Takes back what an example did."""
 
 
 @given(_OURS, _THEIRS, st.lists(st.integers(0, 99), min_size=8, max_size=8), st.integers(1, 4))
