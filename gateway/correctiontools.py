@@ -336,6 +336,8 @@ def _account_pay(session: Session) -> int:
         if options.station is not None and by.station not in (None, options.station):
             raise CorrectionRefused(f"{by.login} takes money for station {by.station} only")
         of = await _customer(books, options.who)
+        if of.is_closed:
+            raise PaymentRefused(f"account {of.account_no} is closed")
         source, counter = await _source(session, books, options.station or by.station, amount)
         to = await books.read(lambda connection: corrections.phone_of(connection, of.id))
         deed = PayAccount(shop, of, to, amount, source, options.reference, by.login, options.wallet, counter)
