@@ -14,14 +14,17 @@ from functools import partial
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
+from channels.commands import LastToken
+from channels.contract import Inbound
 from config.settings import Settings
 from gateway.corrections import Approve, Approved, GatewaysModule, PriceOfUnits
+from gateway.deeds import Arrival
 from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
 from gateway.payment import OFFICE_CASH, AtCounter, PayAccount
 from gateway.reversal import Answer, Reversal, Reverse
 from gateway.sale import receipt_of
 from gateway.selltools import tenders_of
-from gateway.vend import Shop
+from gateway.vend import Done, Shop
 from gateway.world import RealWorld, World
 from ledger import audit, corrections, records, statements, stations
 from ledger.audit import Origin
@@ -62,6 +65,13 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     looking = purchase.command("show", _purchase_show, "all that is stored of a purchase", people=1)
     looking.add_argument("receipt")
     looking.add_argument("--digits", action="store_true", help="show the token in full; it then counts as seen")
+    resending = purchase.command(
+        "resend",
+        _resend,
+        "send a meter's last token once more, to the phone that bought it or its customer's",
+        people=1,
+    )
+    resending.add_argument("receipt")
     purchase.command(
         "reverse", _purchase_reverse, "take a purchase back, if nobody can have seen its token", people=1
     ).add_argument("receipt")
@@ -326,6 +336,8 @@ def _account_pay(session: Session) -> int:
         if options.station is not None and by.station not in (None, options.station):
             raise CorrectionRefused(f"{by.login} takes money for station {by.station} only")
         of = await _customer(books, options.who)
+        if of.is_closed:
+            raise PaymentRefused(f"account {of.account_no} is closed")
         source, counter = await _source(session, books, options.station or by.station, amount)
         to = await books.read(lambda connection: corrections.phone_of(connection, of.id))
         deed = PayAccount(shop, of, to, amount, source, options.reference, by.login, options.wallet, counter)
@@ -449,6 +461,46 @@ def _tell(life: Life, with_digits: bool, session: Session) -> None:
         say(f"  reversal {session.minute(reversal['decided_at'])} by {reversal['who']}: {reversal['answer']}{because}")
     for case in life.corrections:
         say(f"  correction {case.code}: {_case_line(case, settings)}, {case.state}")
+
+
+def _resend(session: Session) -> int:
+    """As if the phone had asked by SMS: the same limits, the same reply, and the operator never sees the token."""
+    options, shop, new_id = session.options, shop_of(session), session.world.new_id()
+
+    async def work(books: Books) -> tuple[str, Done]:
+        require_role(books.first, *TOKEN_READERS)
+        life = await books.read(lambda connection: statements.purchase(connection, options.receipt))
+        if life is None:
+            raise Unusable(f"no purchase has the receipt {options.receipt}")
+        to = await books.read(lambda connection: statements.phone_for(connection, life))
+        if to is None:
+            raise CorrectionRefused("neither the phone that bought it nor one of its customer is known")
+        command = LastToken(life.drn)
+        inbound = Inbound(
+            channel="sms",
+            peer="",  # by any link
+            reference=f"office/{new_id}",
+            fingerprint=hashlib.blake2b(repr(command).encode(), digest_size=16).digest(),
+            sender=to,
+            destination="",
+            command=command,
+            received_at=books.origin.at,
+        )
+
+        def require_last(connection: Any, done: Done) -> None:
+            said = done.replies[0].message
+            if said.key == "last_token" and said.values["receipt"] != options.receipt:
+                raise CorrectionRefused(f"only the last is sent: receipt {said.values['receipt']} of meter {life.drn}")
+            if said.key != "last_token":
+                raise CorrectionRefused(f"it is not sent again: {said.key}")
+            subject, after = f"receipt {options.receipt}", {"to": f"...{to[-3:]}"}
+            audit.note(connection, books.origin, deed="purchase.resent", subject=subject, after=after)
+
+        return to, await books.store.submit_noted(Arrival(shop, inbound), require_last)
+
+    to, _ = session.in_books(_worded(work))
+    say(f"{options.receipt}: its token goes to the phone ending in {to[-3:]} once more, marked as a copy")
+    return WELL
 
 
 def _purchase_reverse(session: Session) -> int:

@@ -31,7 +31,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     for name in ("account", "phone", "meter", "name"):
         finding.add_argument(f"--{name}", default=None)
     showing = answers(group.command("show", _show, "all about a customer", people=1))
-    showing.add_argument("account")
+    showing.add_argument("account", metavar="ACCOUNT|METER|PHONE|RECEIPT")
     adding = answers(group.command("add", _add, "add a customer", people=1))
     adding.add_argument("account")
     adding.add_argument("--name", required=True)
@@ -78,8 +78,10 @@ def _find(session: Session) -> int:
 
 
 def _show(session: Session) -> int:
-    account = session.options.account
-    found = looking(session, lambda connection: overview.of_customer(connection, account))
+    wanted = session.options.account.strip()
+    found = looking(
+        session, lambda connection: overview.of_customer(connection, overview.account_of(connection, wanted))
+    )
     show(session, found, lambda: _lines(session, found))
     return WELL
 

@@ -10,6 +10,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from config import languages
 from config.settings import UtilitySettings
@@ -41,7 +42,8 @@ class IntakeFaults(Exception):
 def terms_of(utility: UtilitySettings, world: World) -> Terms:
     """What lines are read by at this utility."""
     known = sorted(languages.load(utility.default_language).languages)
-    return Terms(utility.minor_digits, utility.iin, known, world.now())
+    now = world.now()
+    return Terms(utility.minor_digits, utility.iin, known, now, now.astimezone(ZoneInfo(utility.timezone)).date())
 
 
 def occasion_of(utility: UtilitySettings, world: World, local: datetime, origin: Origin | None) -> Occasion:

@@ -235,9 +235,14 @@ _WORD: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _MSISDN: Final = re.compile(r"[1-9][0-9]{7,14}")
 
 
+def is_code(value: str) -> bool:
+    """Whether this may stand in records and file names as a code."""
+    return _CODE.fullmatch(value) is not None
+
+
 def code(name: str, value: str) -> str:
     """A code as it may stand in records and file names; refuses FORM."""
-    if not _CODE.fullmatch(value):
+    if not is_code(value):
         raise ChangeRefused(Fault.FORM, f"{name}: 1 to 40 letters, digits, . _ / - expected, got {value!r}")
     return value
 

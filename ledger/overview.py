@@ -7,7 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger import customers, debts, metermoves, tables
+from ledger import corrections, customers, debts, metermoves, statements, tables
+from ledger.changes import ChangeRefused, Fault
 from ledger.customers import Customer
 from ledger.debts import Debt
 from ledger.metermoves import LastPurchase
@@ -17,6 +18,7 @@ from ledger.unit import Meter, Point
 _POINT = [tables.service_point.c[name] for name in Point.__slots__]
 _METER = [tables.meter.c[name] for name in Meter.__slots__]
 _POINTS_MAX = 200
+_REPLACED_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,27 @@ class Overview:
     points: tuple[Place, ...]
     debts: tuple[tuple[str, Debt], ...]
     last: tuple[LastPurchase, ...]
+
+
+def account_of(connection: sa.Connection, wanted: str) -> str:
+    """The account that this account, meter or phone number belongs to, or the sale of this receipt was made for.
+
+    A meter that was replaced leads to the one in its place; a sale to whoever had the place then. Refuses UNKNOWN.
+    """
+    m, p = tables.meter.c, tables.purchase.c
+    drn = wanted
+    for _ in range(_REPLACED_MAX):
+        later = connection.execute(sa.select(m.replaced_by).where(m.drn == drn)).scalar_one_or_none()
+        if later is None:
+            break
+        drn = later
+    found = statements.customer(connection, drn)
+    if found is not None:
+        return found.account_no
+    sale = connection.execute(sa.select(p.id).where(p.receipt == wanted.upper())).scalar_one_or_none()
+    if sale is None:
+        raise ChangeRefused(Fault.UNKNOWN, f"no account, meter, phone or receipt {wanted}")
+    return corrections.owner_then(connection, sale).account_no
 
 
 def of_customer(connection: sa.Connection, account_no: str, *, sales: int = 10) -> Overview:

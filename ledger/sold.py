@@ -24,7 +24,7 @@ def sample(connection: sa.Connection, *, draws: Sequence[float], count: int) -> 
     """Receipts of up to `count` different sales: for each draw in [0, 1), one of those around a point in time.
 
     Ids rise with time, so each costs one look into an index, however many sales there are; within the page that
-    follows or precedes, the draw's last digits choose. A sale after a long silence is drawn more often than one in a rush.
+    follows or precedes, the draw's last digits choose. A sale after a long silence is drawn more often than others.
     """
     p = tables.purchase.c
     stands = p.state.in_(VENDED)

@@ -190,6 +190,17 @@ def purchase(connection: sa.Connection, receipt: str) -> Life | None:
     )
 
 
+def phone_for(connection: sa.Connection, life: Life) -> str | None:
+    """The phone that a sale's token may be sent to again: the one that bought it, or the first of its customer now."""
+    f, s = tables.phone.c, tables.service_point.c
+    bought = connection.execute(sa.select(f.msisdn).where(f.msisdn == life.purchase["sender"])).scalar_one_or_none()
+    if bought is not None:
+        return str(bought)
+    of_point = sa.select(s.customer_id).where(s.id == life.purchase["service_point_id"])
+    own = sa.select(f.msisdn).where(f.customer_id.in_(of_point)).order_by(f.msisdn).limit(1)
+    return connection.execute(own).scalar_one_or_none()
+
+
 def disclose(connection: sa.Connection, receipt: str, new_id: UUID, to_whom: str, at: datetime) -> bool:
     """An operator is to be shown the token: from here on it counts as seen. False: it is sealed, and never shown.
 

@@ -60,6 +60,9 @@ class StationRefused(Exception):
         self.fault: Final = fault
 
 
+_OPENING: Final = "opening"
+
+
 @dataclass(frozen=True, slots=True)
 class Station:
     """A station as stored. `supply_groups` and `channels` are separated by blanks; no channels: any."""
@@ -389,7 +392,7 @@ def statement_page(
 ) -> list[Line]:
     """The next transactions of these business days, both included, in the order of their ids, which is that of time.
 
-    Balances that were brought in have ids of no time; they come where they fall.
+    Balances that were brought in have ids of no time; they come before all others, beside the first page.
     """
     p, t = tables.posting, tables.txn
     of_deposit = deposit.alias("d")
@@ -409,12 +412,12 @@ def statement_page(
         .join(of_reversal, of_reversal.c.reversal_id == t.c.id, isouter=True)
         .join(shift, shift.c.txn_id == t.c.id, isouter=True)
         .where(p.c.account_id == station.account_id, t.c.business_date.between(*days))
-        .order_by(p.c.txn_id)
-        .limit(at_most)
     )
-    if after is not None:
-        wanted = wanted.where(p.c.txn_id > after)
-    return [Line(*row[:5], f"{row[5]} {row[6]}".strip()) for row in connection.execute(wanted)]
+    sold = wanted.where(t.c.kind != _OPENING).order_by(p.c.txn_id).limit(at_most)
+    rows = connection.execute(sold.where(p.c.txn_id > after) if after is not None else sold).all()
+    if after is None:
+        rows = [*connection.execute(wanted.where(t.c.kind == _OPENING).order_by(t.c.recorded_at)).all(), *rows]
+    return [Line(*row[:5], f"{row[5]} {row[6]}".strip()) for row in rows]
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

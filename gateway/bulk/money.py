@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.bulk.form import Column, Form, needed, passed_over
 from gateway.bulk.row import Row
 from ledger.bulk.kind import Record
+from ledger.changes import is_code
 from ledger.money import plain
 
 
@@ -94,8 +95,18 @@ def _take_debt(row: Row) -> None:
             "instalment_minor": row.minor("instalment"),
             "priority": row.whole("priority"),
             "status": row.one_of("status", ("ACTIVE", "SUSPENDED", "WRITTEN_OFF")),
+            "opened_on": row.day("opened_on"),
+            "agreement_no": _agreement(row),
         },
     )
+
+
+def _agreement(row: Row) -> str | None:
+    """The number of an agreement as `prepaid debts` takes it."""
+    number = row.maybe("agreement_no")
+    if number is not None and not is_code(number):
+        row.fault("agreement_no", f"1 to 40 letters, digits, . _ / - expected, got {number[:60]!r}")
+    return number
 
 
 def _give_debt(record: Record, digits: int) -> Mapping[str, Any]:
@@ -117,8 +128,8 @@ DEBTS: Final = Form(
         Column("instalment", "of FIXED: the sum a month"),
         needed("priority", "whole number: lower ones first"),
         needed("status", "ACTIVE, SUSPENDED, or WRITTEN_OFF with nothing outstanding"),
-        passed_over("opened_on", ""),
-        passed_over("agreement_no", ""),
+        Column("opened_on", "the day it arose, from which its age is counted; empty: not known, or as it is stored"),
+        Column("agreement_no", "number of the signed agreement: letters, digits, . _ / -; empty: none, or as stored"),
         passed_over("note", ""),
     ),
     take=_take_debt,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ _PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?")
 _WITH_COMMAS: Final = re.compile(r"-?[0-9]{1,3}([, ][0-9]{3})*([.,][0-9]+)?")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TENTHS: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]))?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # More than any utility has, and far from where the database's integers end.
@@ -36,6 +37,7 @@ class Terms:
     iin: str
     languages: Sequence[str]
     now: datetime
+    today: date  # at the utility
 
 
 class Row:
@@ -156,6 +158,22 @@ class Row:
         if instant > self.terms.now:
             self.fault(column, f"{text} lies in the future")
         return instant.astimezone(UTC).isoformat()
+
+    def day(self, column: str) -> str | None:
+        """A day at the utility, not in the future, as ISO 8601; None if it is empty."""
+        text = self.text(column)
+        if not text:
+            return None
+        try:
+            day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+        except ValueError:
+            day = None
+        if day is None or day.year not in _YEARS:
+            self.fault(column, f"a day such as 2026-06-28 expected, got {_shown(text)}")
+            return None
+        if day > self.terms.today:
+            self.fault(column, f"{text} lies in the future")
+        return day.isoformat()
 
 
 def _shown(text: str) -> str:

@@ -7,6 +7,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,9 +25,9 @@ class Debts(TableKind):
     key_field = "debt_id"
     columns = {"debt_id": "code", "kind": "kind", "outstanding_minor": "outstanding_minor", "mode": "mode",
                "percent": "percent", "instalment_minor": "instalment_minor", "priority": "priority",
-               "status": "status"}  # fmt: skip
+               "status": "status", "opened_on": "opened_on", "agreement_no": "agreement_no"}  # fmt: skip
     fields = ("account_no", "service_point", "kind", "outstanding_minor", "mode", "percent", "instalment_minor",
-              "priority", "status")  # fmt: skip
+              "priority", "status", "opened_on", "agreement_no")  # fmt: skip
     # A sum changes by a posting, and whose debt it is does not change.
     fixed = frozenset({"account_no", "service_point", "outstanding_minor"})
     deed = "debt.update"
@@ -52,6 +53,7 @@ class Debts(TableKind):
         brought = openings.brought_in(connection, [(_opening(record), _ACCOUNT) for record in records])
         for record in records:
             record["first_minor"] = -brought.get(_opening(record), 0)
+            record["opened_on"] = None if record["opened_on"] is None else record["opened_on"].isoformat()
         return records
 
     def _differences(self, stored: Record, record: Record) -> list[str]:
@@ -60,7 +62,8 @@ class Debts(TableKind):
             found.remove("outstanding_minor")  # the file is older than what purchases have recovered
         if record["service_point"] is None and "service_point" in found:
             found.remove("service_point")  # the customer's only one
-        return found
+        # An older file has no such columns, and says nothing by that.
+        return [name for name in found if name not in _KEPT or record[name] is not None]
 
     def faults(self, connection: sa.Connection, records: Sequence[Record], coming: Coming) -> list[Fault]:
         points = _points_of(connection, records)
@@ -119,11 +122,19 @@ class Debts(TableKind):
             ],
         )
 
+    def update(self, connection: sa.Connection, changes: Sequence[tuple[Record, Record]]) -> None:
+        kept = [(was, {**now, **{name: was[name] for name in _KEPT if now[name] is None}}) for was, now in changes]
+        super().update(connection, kept)
+
     def _values(self, record: Record, ids: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
-        return {column: record[field] for field, column in self.columns.items()}
+        values = {column: record[field] for field, column in self.columns.items()}
+        opened_on = values["opened_on"]
+        return {**values, "opened_on": None if opened_on is None else date.fromisoformat(opened_on)}
 
 
 _ACCOUNT = "receivable:arrears"
+# What a file that leaves them empty says nothing about.
+_KEPT = ("opened_on", "agreement_no")
 
 
 def _opening(record: Record) -> str:

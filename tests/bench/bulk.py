@@ -46,7 +46,10 @@ class Waits:
 
 def write_files(folder: Path, url: str, size: int) -> Path:
     """The files of a utility of this size, and the settings to import them with."""
-    utility.write(folder, size)
+    # By a process of its own: a child's most memory begins with what its parent had at most.
+    made = "import sys; from pathlib import Path; from tests.simulation import utility;"
+    made += " utility.write(Path(sys.argv[1]), int(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", made, str(folder), str(size)], cwd=_ROOT, check=True)
     given = utility.SETTINGS
     config = folder / "prepaid.toml"
     config.write_text(

@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import correctiontools, deposittools, selltools, settlementtools, shifttools, stationtools, suspensetools
+from gateway import (
+    correctiontools,
+    deposittools,
+    selltools,
+    settlementtools,
+    shifttools,
+    stationtools,
+    suspensetools,
+)
 from gateway.custody import approve_sample_keys
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore

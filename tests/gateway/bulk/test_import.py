@@ -48,6 +48,10 @@ ORDER = (
     ("tariffs", "tariffs.json"), ("customers", "customers.csv"), ("stations", "stations.csv"), ("meters", "meters.csv"),
     ("phones", "phones.csv"), ("debts", "arrears.csv"), ("balances", "balances.csv"),
 )  # fmt: skip
+DATED = (
+    "debt_id,account_no,kind,opened_on,outstanding,mode,priority,status,agreement_no\n"
+    "D1,A100001,OLD,{},9.00,FIRST,1,ACTIVE,{}\n"
+)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -348,6 +352,10 @@ def test_a_trial_says_the_same_and_stores_nothing(desk: Desk) -> None:
          "D1,A100001,SP-20002,OLD,1.00,FIRST,1,ACTIVE\n", "service_point: customer A100001 has no service point"),
         ("debts", "debt_id,account_no,kind,outstanding,mode,priority,status\n"
          'D1,A100001,OLD,"1,234.50",FIRST,1,ACTIVE\n', "no commas or blanks in a number"),
+        ("debts", DATED.format("2126-01-01", ""), "line 2: opened_on: 2126-01-01 lies in the future"),
+        ("debts", DATED.format("30.06.2025", ""), "line 2: opened_on: a day such as 2026-06-28 expected"),
+        ("debts", DATED.format("2025-02-30", ""), "line 2: opened_on: a day such as 2026-06-28 expected"),
+        ("debts", DATED.format("", "AG 12"), "line 2: agreement_no: 1 to 40 letters, digits"),
         ("phones", "msisdn,station_id\n254700000009,ST9\n", "line 2: station_id: no station 'ST9'"),
         ("phones", "msisdn,station_id\n254700000009,\n", "a value here or in account_no expected"),
         ("balances", "account,amount\nfloat:ST001,5\n", "station ST001 is on CREDIT and has no deposit"),
@@ -386,8 +394,35 @@ def test_a_customer_with_two_service_points_must_say_which_one_pays_a_debt(lite:
     code, _, err = lite.take("debts", debt.format(""))
     assert code == 2 and "has 2 service points: name one in a column service_point" in err
     assert lite.take("debts", debt.format("SP-2"))[0] == 0
-    assert "D1,A100001,SP-2,OLD,9.00,FIRST,0,0.00,1,ACTIVE" in lite.give("debts")
+    assert "D1,A100001,SP-2,OLD,9.00,FIRST,0,0.00,1,ACTIVE,," in lite.give("debts")
     assert lite.look(broken_invariants) == []
+
+
+def test_a_debt_has_its_age_and_agreement_from_the_file_and_an_older_file_takes_neither(desk: Desk) -> None:
+    desk.sample()
+    written = desk.give("debts")
+    assert "DB-0005,A100014,SP-20014,OLD_BILL,880.55,PERCENT,25,0.00,1,SUSPENDED,2025-06-30,AG-12" in written
+    signed = desk.operator("sue", Role.FINANCE, Role.SUPERVISOR)
+    code, out, _ = desk.run("debts", "list", "A100014", "--json", *signed)
+    assert code == 0 and '"opened_on":"2025-06-30"' in out.replace(" ", "") and "AG-12" in out
+    rows = list(csv.DictReader(io.StringIO(written)))
+    older = _csv(
+        [name for name in rows[0] if name not in ("opened_on", "agreement_no")],
+        [
+            {name: value for name, value in row.items() if name not in ("opened_on", "agreement_no")}
+            | {"percent": "20" if row["debt_id"] == "DB-0005" else row["percent"]}
+            for row in rows
+        ],
+    )
+    code, out, _ = desk.take("debts", older, "--update", *signed)
+    assert code == 0 and "1 debts were changed" in out and "differ from the file" not in out
+    assert ",20,0.00,1,SUSPENDED,2025-06-30,AG-12" in desk.give("debts")  # and neither was taken away
+    # A day that was not known, or was wrong, comes in by an update, with its row in the audit log.
+    assert desk.take("debts", DATED.format("", ""))[0] == 0
+    code, out, _ = desk.take("debts", DATED.format("2024-05-06", "AG-13"), "--update", *signed)
+    assert code == 0 and "1 debts were changed" in out and ",ACTIVE,2024-05-06,AG-13" in desk.give("debts")
+    assert any("2024-05-06" in row and "debt.update" in row for row in desk.contents(audit=True)["audit"])
+    assert isinstance(desk.look(verify), Verified)
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------
