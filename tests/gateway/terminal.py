@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from gateway import (
     correctiontools,
+    customertools,
     deposittools,
     selltools,
     settlementtools,
@@ -72,6 +73,7 @@ class Terminal:
     world: SeededWorld = field(default_factory=SeededWorld)
     tools: tuple[Any, ...] = (
         correctiontools,
+        customertools,
         selltools,
         stationtools,
         deposittools,
