@@ -31,6 +31,7 @@ from gateway import (
     moduletools,
     pointtools,
     pricetools,
+    readingtools,
     selltools,
     shifttools,
     smstools,
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     ussdtools.add_simulator(moduletools.add_commands(commands))
     smstools.add_commands(commands)
     pricetools.add_commands(commands)
+    readingtools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
     correctiontools.add_commands(commands)

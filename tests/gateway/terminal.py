@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import correctiontools, customertools, deposittools, selltools, shifttools, stationtools
+from gateway import correctiontools, customertools, deposittools, readingtools, selltools, shifttools, stationtools
 from gateway.custody import approve_sample_keys
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
@@ -101,7 +101,7 @@ class Terminal:
         self.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{x}\n" for x in typed)))
         parser = argparse.ArgumentParser()
         commands = parser.add_subparsers(required=True)
-        for tools in (correctiontools, customertools, selltools, stationtools, deposittools, shifttools):
+        for tools in (correctiontools, customertools, selltools, stationtools, deposittools, shifttools, readingtools):
             tools.add_commands(commands, world=self.world)
         options = parser.parse_args([*words, "--config", str(self.config)])
         code = options.run(options)
