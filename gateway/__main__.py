@@ -34,6 +34,7 @@ from gateway import (
     pintools,
     pointtools,
     pricetools,
+    readingtools,
     selltools,
     settlementtools,
     shifttools,
@@ -176,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     smstools.add_commands(commands)
     sourcetools.add_commands(commands)
     pricetools.add_commands(commands)
+    readingtools.add_commands(commands)
     tarifftools.add_commands(commands)
     isotools.add_commands(commands)
     correctiontools.add_commands(commands)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -17,7 +15,8 @@ from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
 from gateway.bulk.run import Import, Report, Source
 from gateway.intake import faults_told, occasion_of, terms_of
-from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, OutputClosed, Session, Unusable, say
+from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
+from gateway.listing import format_wanted, listed_to, new_file, write_list
 from gateway.world import RealWorld, World
 from ledger import audit, records
 from ledger.audit import Origin
@@ -55,8 +54,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
                 "--update", action="store_true", help=f"change records that differ; {roles} signs in (--as)"
             )
         giving = exporting.command(name, _export, form.about)
-        giving.add_argument("--format", choices=(CSV, JSONL), default=None, help="else by the file's name, or CSV")
-        giving.add_argument("--out", type=Path, metavar="FILE", help="a new file; else standard output")
+        listed_to(giving)
 
 
 def _import(session: Session) -> int:
@@ -166,40 +164,19 @@ def _write_repair(path: Path, source: Source, scratch: Scratch) -> None:
     sys.stderr.write(f"{count} lines to be mended are in {path}\n")
 
 
-def new_file(path: Path) -> TextIO:
-    """A text file for this account only, which must not be there yet: people's names and numbers stand in it."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return os.fdopen(handle, "w", encoding="utf-8", newline="")
-
-
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
 def _export(session: Session) -> int:
     options = session.options
     form: Form = FORMS[options.export_command]
-    format_ = options.format
-    if format_ is None:
-        format_ = JSONL if options.out is not None and options.out.suffix in (".jsonl", ".ndjson") else CSV
     digits = session.settings.utility.minor_digits
 
-    async def work(books: Books) -> int:
-        def to(file: TextIO) -> Any:
-            return lambda connection: export(connection, form, file, format_, digits)
+    def write(connection: Any, file: TextIO) -> int:
+        return export(connection, form, file, format_wanted(options), digits)
 
-        if options.out is not None:
-            with new_file(options.out) as file:
-                return int(await books.read(to(file)))
-        out = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
-        try:
-            return int(await books.read(to(out)))
-        except BrokenPipeError:
-            raise OutputClosed from None
-        finally:
-            try:
-                out.detach()
-            except BrokenPipeError:
-                pass  # said already
+    async def work(books: Books) -> int:
+        return await write_list(books, options.out, write)
 
     count = session.in_books(work)
     sys.stderr.write(f"{count} {form.name}\n")

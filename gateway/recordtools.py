@@ -104,6 +104,16 @@ def day(name: str, text: str | None) -> date | None:
         raise Unusable(f"{name}: a date such as 2026-06-05 expected, got {text!r}") from None
 
 
+def month(text: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The first instant of a local month, and that of the month after."""
+    try:
+        begin = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone)
+        following = (begin.year, begin.month + 1) if begin.month < 12 else (begin.year + 1, 1)
+        return begin, datetime(*following, 1, tzinfo=zone)
+    except ValueError:
+        raise Unusable(f'--month: a month such as "2026-06" expected, got "{text}"') from None
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 

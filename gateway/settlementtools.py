@@ -19,8 +19,8 @@ from gateway import till
 from gateway.bulk.lines import CSV, BadFile
 from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
-from gateway.bulktools import new_file
 from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
+from gateway.listing import new_file
 from gateway.logs import mask_phone
 from gateway.sale import receipt_of
 from gateway.settlement import taking

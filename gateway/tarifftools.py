@@ -20,6 +20,7 @@ from gateway.meterdesk import with_store
 from gateway.preview import BANDS_KWH, Preview, Totals, alone, preview
 from gateway.pricetools import document_in
 from gateway.recompute import NotRecomputed, recompute
+from gateway.recordtools import month as month_of
 from gateway.world import RealWorld, World
 from ledger import sold, tariffs
 from ledger.money import plain
@@ -296,7 +297,7 @@ def _preview(session: Session) -> int:
     if (options.file is None) == (options.draft is None):
         raise Unusable("a tariff file expected, or --draft TARIFF")
     month = options.month or _last_month(session.world.now().astimezone(zone))
-    begin, end = _month(month, zone)
+    begin, end = month_of(month, zone)
     bands = _bands(options.bands)
 
     def work() -> int:
@@ -354,16 +355,6 @@ def _entered(connection: Any, options: Any) -> Tariff:
 def _last_month(now_local: datetime) -> str:
     year, month = (now_local.year, now_local.month - 1) if now_local.month > 1 else (now_local.year - 1, 12)
     return f"{year:04d}-{month:02d}"
-
-
-def _month(text: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The first instant of a local month, and that of the month after."""
-    try:
-        begin = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone)
-        following = (begin.year, begin.month + 1) if begin.month < 12 else (begin.year + 1, 1)
-        return begin, datetime(*following, 1, tzinfo=zone)
-    except ValueError:
-        raise Unusable(f'--month: a month such as "2026-06" expected, got "{text}"') from None
 
 
 def _bands(text: str | None) -> tuple[int, ...]:

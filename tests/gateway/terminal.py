@@ -18,6 +18,7 @@ from gateway import (
     correctiontools,
     customertools,
     deposittools,
+    readingtools,
     selltools,
     settlementtools,
     shifttools,
@@ -74,6 +75,7 @@ class Terminal:
     tools: tuple[Any, ...] = (
         correctiontools,
         customertools,
+        readingtools,
         selltools,
         stationtools,
         deposittools,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -522,4 +523,6 @@ async def test_debts_are_listed_by_age(staff: Staff, counter: Counter) -> None:
         )
         (debt,) = [one for _, one in await staff.read(debts.of_customer, "A100001") if one.code == f"D-{days}"]
         assert debt.age(today) == group
-    assert (await staff.read(debts.known, "DB-0001")).age(today) == "unknown"
+    debt = await staff.read(debts.known, "DB-0001")
+    assert debt.opened_on == date(2025, 11, 1) and debt.age(today) == "over 90 days"
+    assert replace(debt, opened_on=None).age(today) == "unknown"
