@@ -13,7 +13,6 @@ in the settings themselves. No message of this module shows the value of a secre
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 import types
@@ -24,13 +23,21 @@ from typing import Any, Final, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from config import bank_checks, provider_checks
+from config import bank_checks, channel_checks, provider_checks
+from config.kinds import Secret
+from config.money import (
+    BankSettings,
+    CheckoutSettings,
+    MomoSettings,
+    MpesaSettings,
+    OperatorTextSettings,
+    PaymentSettings,
+    SettlementSettings,
+)
 from config.settings import (
     AfricasTalkingSettings,
-    BankSettings,
     CallbackSettings,
     ChannelSettings,
-    CheckoutSettings,
     CorrectionSettings,
     CounterSettings,
     CustomerSettings,
@@ -40,17 +47,11 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
-    MomoSettings,
-    MpesaSettings,
-    OperatorTextSettings,
-    PaymentSettings,
     PinSettings,
     Pkcs11Settings,
     PrismSettings,
     PurchaseSettings,
-    Secret,
     Settings,
-    SettlementSettings,
     SmppSettings,
     StsSettings,
     UssdSettings,
@@ -340,10 +341,10 @@ class _Reader:
                 built[name] = self.channels(document.get(name, {}))
             else:
                 built[name] = self.section(kind, document.get(name, {}), name)
-        self.check_lease(document, built["delivery"], built["smpp"], built["africastalking"])
-        self.check_way_names(built["smpp"], built["africastalking"])
+        channel_checks.lease(self, document, built["delivery"], built["smpp"], built["africastalking"])
+        channel_checks.way_names(self, built["smpp"], built["africastalking"])
         self.check_module_names(built["sts"], built["pkcs11"], built["prism"])
-        self.check_ussd_links(built["ussd"] or (), built["smpp"] or ())
+        channel_checks.ussd_links(self, built["ussd"] or (), built["smpp"] or ())
         self.check_pin_key(built["pins"], built["vouchers"])
         if not self.faults:  # what is wrong by itself would be told twice
             accounts = {name: built[name] for name in ("mpesa", "momo", "checkout")}
@@ -528,45 +529,6 @@ class _Reader:
         if ways and not values.get("keystore") and "keystore" in values:
             self.fault(f"{where}.keystore", None, f"a path, since {ways[0]} is set", "none")
 
-    def check_lease(
-        self,
-        document: Mapping[str, Any],
-        delivery: DeliverySettings | None,
-        links: tuple[SmppSettings, ...],
-        accounts: tuple[AfricasTalkingSettings, ...],
-    ) -> None:
-        """A reply must stay ours until its peer has answered or is given up."""
-        times = [(link.response_timeout_s, f"response_timeout_s of smpp[{link.name}]") for link in links]
-        times += [
-            (account.connect_timeout_s + account.answer_timeout_s, f"both time-outs of africastalking[{account.name}]")
-            for account in accounts
-        ]
-        if delivery is None or not times:
-            return
-        slowest_s, whose = max(times)
-        if delivery.lease_s <= slowest_s:
-            given = document.get("delivery", {}).get("lease_s")
-            expected = f"more than {whose} ({slowest_s})"
-            self.fault("delivery.lease_s", given, expected, str(delivery.lease_s))
-
-    def check_way_names(self, links: tuple[SmppSettings, ...], accounts: tuple[AfricasTalkingSettings, ...]) -> None:
-        """Requests and replies know links and accounts by their names, and ids of messages by their centres'."""
-        taken = {name: f"smpp[{link.name}]" for link in links for name in (link.name, link.centre)}
-        for account in accounts:
-            if account.name in taken:
-                expected = f"a name unlike those of {taken[account.name]}"
-                self.fault(f"africastalking[{account.name}].name", account.name, expected, repr(account.name))
-
-    def check_africastalking(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        if not any(way in table for way in ("api_key", "api_key_env", "api_key_file")):
-            self.fault(f"{where}.api_key", None, "api_key_file or api_key_env", "none of them")
-        host = re.sub(r"(:\d+)?$", "", values.get("base_url", "").removeprefix("http://"))
-        if values.get("base_url", "").startswith("http://") and host not in ("127.0.0.1", "localhost", "[::1]"):
-            # The key travels in a header.
-            self.fault(f"{where}.base_url", table.get("base_url"), "https, or http on this machine", "http elsewhere")
-        self.check_networks(table, where, values, "addresses")
-        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
-
     def check_pin_key(self, pins: PinSettings | None, vouchers: VoucherSettings | None) -> None:
         """Neither a PIN nor a voucher is worth anything without the key."""
         if pins is None or vouchers is None:
@@ -594,87 +556,9 @@ class _Reader:
                     )
             seen |= {name: f"{part}[{name}]" for name in names}
 
-    def check_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        if values.get("receipts_by_text") and values.get("receipts") is False:
-            given = table.get("receipts_by_text")
-            self.fault(f"{where}.receipts_by_text", given, "false, since receipts is false", "true")
-        if values.get("tls_ca_file") and values.get("tls") is False:
-            self.fault(f"{where}.tls", table.get("tls"), "true, since tls_ca_file is set", "false")
-
-    def check_networks(self, table: Mapping[str, Any], where: str, values: dict[str, Any], name: str) -> None:
-        for part in re.split(r"[\s,]+", values.get(name, "").strip()):
-            try:
-                if part:
-                    ipaddress.ip_network(part)
-            except ValueError:
-                expected = 'addresses and networks such as "196.201.214.0/24 10.0.0.5"'
-                self.fault(f"{where}.{name}", table.get(name), expected, repr(part))
-
-    def check_callbacks(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        self.check_networks(table, where, values, "trusted_proxies")
-        certificate, key = values.get("tls_certificate_file"), values.get("tls_key_file")
-        if bool(certificate) != bool(key):
-            missing = "tls_key_file" if certificate else "tls_certificate_file"
-            self.fault(f"{where}.{missing}", None, "a path, since the other file of the pair is set", "none")
-
-    def check_ussd(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        if values.get("kind") == "smpp":
-            self.check_ussd_by_smpp(table, where, values)
-            return
-        if values.get("links"):
-            self.fault(f"{where}.links", table.get("links"), 'none, since kind is not "smpp"', repr(values["links"]))
-        self.check_networks(table, where, values, "addresses")
-        secrets = [values.get("path_secret", Secret("")).reveal(), values.get("header_secret", Secret("")).reveal()]
-        if not any(secrets) and not values.get("addresses"):
-            expected = "path_secret, header_secret or addresses: a callback must prove whose it is"
-            self.fault(where, None, expected, "none of them")
-        self.check_path_secret(where, secrets[0])
-
-    def check_path_secret(self, where: str, secret: str) -> None:
-        if secret and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret):
-            expected = "16 to 200 letters, digits, dashes and underscores"
-            self.fault(f"{where}.path_secret", None, expected, "another text (not shown)")
-
-    def check_payment(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        self.check_networks(table, where, values, "addresses")
-        self.check_path_secret(where, values.get("path_secret", Secret("")).reveal())
-
-    def check_ussd_by_smpp(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        if values.get("links") == "":
-            self.fault(f"{where}.links", table.get("links"), 'names of [[smpp]] links, since kind is "smpp"', "none")
-        session, mark = values.get("session_from"), values.get("mark_from")
-        if mark == "sequence" and session in ("session_id", "user_message_reference"):
-            expected = f'"message_id" or another place, since session_from "{session}" has no sequence'
-            self.fault(f"{where}.mark_from", table.get("mark_from"), expected, '"sequence"')
-        if mark == session == "user_message_reference":
-            expected = "another place than session_from: a session's id is the same in all its steps"
-            self.fault(f"{where}.mark_from", table.get("mark_from"), expected, repr(mark))
-        for first, second in (("begin", "answer"), ("begin", "abort"), ("answer", "abort"), ("ask", "end")):
-            first, second = f"{first}_operation", f"{second}_operation"
-            if first in values and values[first] == values.get(second):
-                self.fault(f"{where}.{second}", table.get(second), f"another value than {first}", str(values[second]))
-
     def check_bank(self, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:
-        self.check_networks(table, where, values, "addresses")
+        channel_checks.networks(self, table, where, values, "addresses")
         bank_checks.check(self.fault, table, where, values)
-
-    def check_ussd_links(self, services: tuple[UssdSettings, ...], links: tuple[SmppSettings, ...]) -> None:
-        """A message with ussd_service_op goes to the one service of its link."""
-        found, taken = {link.name: link for link in links}, dict[str, str]()
-        for service in services:
-            for name in service.links.split():
-                where = f"ussd[{service.name}].links"
-                if name not in found:
-                    self.fault(where, service.links, "names of [[smpp]] links", repr(name))
-                elif name in taken:
-                    self.fault(where, service.links, f"no link of ussd[{taken[name]}]", repr(name))
-                elif found[name].mode in ("transmitter", "receiver"):
-                    expected = "links that take and send: mode transceiver or pair"
-                    self.fault(where, service.links, expected, f"{name!r}, a {found[name].mode}")
-                elif service.mark_from == "message_id" and not found[name].reference_tlv:
-                    expected = f'reference_tlv of smpp[{name}], since mark_from is "message_id"'
-                    self.fault(where, service.links, expected, "0")
-                taken[name] = service.name
 
 
 _Check = Callable[[_Reader, Mapping[str, Any], str, dict[str, Any]], None]
@@ -683,12 +567,12 @@ _CHECKS: Final[Mapping[type, _Check]] = {
     DatabaseSettings: _Reader.check_database,
     UtilitySettings: _Reader.check_utility,
     StsSettings: _Reader.check_sts,
-    SmppSettings: _Reader.check_smpp,
-    AfricasTalkingSettings: _Reader.check_africastalking,
-    CallbackSettings: _Reader.check_callbacks,
-    UssdSettings: _Reader.check_ussd,
+    SmppSettings: channel_checks.smpp,
+    AfricasTalkingSettings: channel_checks.africastalking,
+    CallbackSettings: channel_checks.callbacks,
+    UssdSettings: channel_checks.ussd,
     BankSettings: _Reader.check_bank,
-    PaymentSettings: _Reader.check_payment,
+    PaymentSettings: channel_checks.payment,
     MpesaSettings: provider_checks.mpesa,
     MomoSettings: provider_checks.momo,
     CheckoutSettings: provider_checks.checkout,

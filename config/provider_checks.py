@@ -7,30 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from config.settings import (
-    CallbackSettings,
-    CheckoutSettings,
-    MomoSettings,
-    MpesaSettings,
-    PaymentSettings,
-    UtilitySettings,
-)
+from config.faults import Reader
+from config.money import CheckoutSettings, MomoSettings, MpesaSettings, PaymentSettings
+from config.settings import CallbackSettings, UtilitySettings
 
 # Safaricom filters callback addresses that hold its names, and words of attackers; known, not re-checked.
 FILTERED: Final = re.compile(r"m-?pesa|safaricom|\bexec?\b|\bcmd\b|\bsql\b|\bquery\b", re.IGNORECASE)
 SHILLING_MINOR: Final = 100
 _MPESA: Final = ("mpesa_stk", "mpesa_c2b")
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
-
-
-class Reader(Protocol):
-    """Who collects faults."""
-
-    def fault(self, where: str, value: object, expected: str, came: str) -> None:
-        """Note one: the path of the key, what was given, what was expected, what came."""
 
 
 def mpesa(reader: Reader, table: Mapping[str, Any], where: str, values: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from config.settings import Between, Text
+from config.kinds import Between, Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Protocol, cast
 from channels.africastalking.link import standing
 from channels.smpp.text import parts_needed
 from config import languages
-from config.settings import AfricasTalkingSettings, BankSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
+from config.money import BankSettings
+from config.settings import AfricasTalkingSettings, Pkcs11Settings, PrismSettings, Settings, SmppSettings
 from gateway import custody
 from gateway.bank import peers
 from gateway.keyplaces import module_names, place_of

@@ -27,14 +27,14 @@ from channels.iso8583.switch_books import Fate, Sale, slip
 from channels.iso8583.switch_messages import Terminal
 from channels.smpp.message_centre import Account, CentreSettings, Fault, MessageCentre, ReceivedReply
 from channels.ussd.simulated import Phone, Provider, Shown
+from config.kinds import Secret
+from config.money import BankSettings
 from config.settings import (
-    BankSettings,
     CallbackSettings,
     DatabaseSettings,
     GatewaySettings,
     HttpSettings,
     LogSettings,
-    Secret,
     Settings,
     SmppSettings,
     StsSettings,

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from config.settings import MpesaSettings, PaymentSettings, Secret, Settings
+from config.kinds import Secret
+from config.money import MpesaSettings, PaymentSettings
+from config.settings import Settings
 from gateway.payments.simulated.daraja import SimulatedDaraja
 from gateway.payments.simulated.faults import Faults
 from gateway.payments.simulated.mobile_operator import MobileOperator

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from config.settings import PaymentSettings, Settings
+from config.money import PaymentSettings
+from config.settings import Settings
 from ledger import bank_batch, selling
 from ledger.accounts import id_of
 from ledger.payment_rows import PaymentRow, Purpose

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from config.settings import SettlementSettings
+from config.money import SettlementSettings
 from gateway import till
 from gateway.bulk.lines import CSV, BadFile
 from gateway.bulk.progress import Progress

@@ -27,6 +27,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from channels.smpp.message_centre import Account, CentreSettings, Fault, IdForm, MessageCentre, ReceivedReply
+from config.kinds import Secret
 from config.settings import (
     CustomerSettings,
     DatabaseSettings,
@@ -35,7 +36,6 @@ from config.settings import (
     HttpSettings,
     LinksSettings,
     LogSettings,
-    Secret,
     Settings,
     SmppSettings,
     StsSettings,

@@ -22,7 +22,8 @@ from channels.iso8583.link import BankLinks, LinkObserver, LinkSettings
 from channels.iso8583.mac import Algorithm
 from channels.iso8583.profile import Profile
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked, combined, wrapped_key_of
-from config.settings import BankSettings, Settings
+from config.money import BankSettings
+from config.settings import Settings
 from gateway.world import World
 from ledger.banks import KeyRow
 

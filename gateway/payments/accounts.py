@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from config.settings import MpesaSettings, PaymentSettings
+from config.money import MpesaSettings, PaymentSettings
 from gateway.payments.africastalking import AfricasTalking, AfricasTalkingAccount
 from gateway.payments.daraja import DarajaAccount
 from gateway.payments.momo import Momo, MomoAccount

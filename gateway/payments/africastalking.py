@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, msisdn_of, text_of
-from config.settings import Secret
+from config.kinds import Secret
 from gateway.payments.amounts import Unfit, amount_of, fit, written
 from gateway.payments.client import Client, NoAccess, NoAnswer, NotSent, Reply
 from gateway.payments.contract import (

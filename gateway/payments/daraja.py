@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, text_of
-from config.settings import NO_SECRET, Secret
+from config.kinds import NO_SECRET, Secret
 from gateway.payments.amounts import Unfit, fit
 from gateway.payments.client import Access, Client, Granted, NoAnswer, NotSent, Reply, ask_with_token, granted_of
 from gateway.payments.contract import Asked, Declined, Event, Forged, PaymentState, Unclear, Unknown, Why

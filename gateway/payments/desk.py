@@ -19,8 +19,8 @@ from uuid import UUID
 from channels.contract import NotStored
 from channels.http.callback import Answer, Callback, NotReadable, networks
 from channels.http.server import Route
+from config.money import PaymentSettings
 from config.provider_checks import path_of
-from config.settings import PaymentSettings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.payments import life

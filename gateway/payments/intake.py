@@ -16,7 +16,7 @@ from uuid import UUID
 
 from channels.commands import Buy
 from channels.contract import Inbound, Message
-from config.settings import PaymentSettings
+from config.money import PaymentSettings
 from gateway import prepaid
 from gateway.deeds import meter_of, new_purchase
 from gateway.payer import is_msisdn

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, text_of
-from config.settings import NO_SECRET, Secret
+from config.kinds import NO_SECRET, Secret
 from gateway.payments.amounts import Unfit, amount_of, fit, written
 from gateway.payments.client import Access, Client, Granted, NoAnswer, NotSent, Reply, ask_with_token, granted_of
 from gateway.payments.contract import (

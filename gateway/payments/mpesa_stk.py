@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable, msisdn_of, text_of
-from config.settings import Secret
+from config.kinds import Secret
 from gateway.payments.amounts import Unfit, amount_of, fit
 from gateway.payments.client import NoAnswer, NotSent
 from gateway.payments.contract import (

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Final
 
 from config.load import Fault, SettingsFaults
-from config.settings import PaymentSettings, Settings
+from config.money import PaymentSettings
+from config.settings import Settings
 from gateway.payments import accounts, surroundings
 from gateway.payments.contract import Can, PaymentSource
 from gateway.payments.surroundings import Factory

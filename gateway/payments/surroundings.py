@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from config.money import PaymentSettings
 from config.provider_checks import callback_url
-from config.settings import PaymentSettings, Settings
+from config.settings import Settings
 from gateway.payments.contract import PaymentSource
 
 Now = Callable[[], datetime]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from config.settings import PaymentSettings
+from config.money import PaymentSettings
 from gateway.desk import VendingDesk
 from gateway.payments.contract import Event, PaymentState
 from gateway.payments.intake import Heard

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from channels.commands import Command, Unreadable
 from channels.contract import Desk, Inbound, NotStored
-from config.settings import OperatorTextSettings
+from config.money import OperatorTextSettings
 from gateway.metrics import Metrics
 from gateway.settlement.desk import phone_in
 from gateway.world import World

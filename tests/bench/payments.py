@@ -21,7 +21,9 @@ import aiohttp
 import sqlalchemy as sa
 
 from channels.http.server import CallbackServer, Limits
-from config.settings import PaymentSettings, PurchaseSettings, Secret, Settings
+from config.kinds import Secret
+from config.money import PaymentSettings
+from config.settings import PurchaseSettings, Settings
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.payments.desk import PaymentDesk

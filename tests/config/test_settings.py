@@ -18,21 +18,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import config
+from config.kinds import Secret
 from config.load import SettingsFaults, load
-from config.settings import (
-    AfricasTalkingSettings,
+from config.money import (
     BankSettings,
-    ChannelSettings,
     CheckoutSettings,
     MomoSettings,
     MpesaSettings,
     OperatorTextSettings,
     PaymentSettings,
+    SettlementSettings,
+)
+from config.settings import (
+    AfricasTalkingSettings,
+    ChannelSettings,
     Pkcs11Settings,
     PrismSettings,
-    Secret,
     Settings,
-    SettlementSettings,
     SmppSettings,
     UssdSettings,
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from channels.africastalking.simulator import Fault, Simulator
+from config.kinds import Secret
 from config.settings import (
     AfricasTalkingSettings,
     CallbackSettings,
@@ -21,7 +22,6 @@ from config.settings import (
     DeliverySettings,
     HttpSettings,
     LinksSettings,
-    Secret,
     Settings,
     SmppSettings,
 )

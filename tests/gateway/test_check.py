@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from config.kinds import Secret
 from config.settings import (
     DatabaseSettings,
     HttpSettings,
     Pkcs11Settings,
     PrismSettings,
-    Secret,
     Settings,
     SmppSettings,
     StsSettings,

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from config.kinds import Secret
 from config.load import SettingsFaults, load
-from config.settings import Secret, Settings, StsSettings
+from config.settings import Settings, StsSettings
 from gateway import __main__ as program
 from gateway import check, custody, meterdesk, modulewatch, tokentools
 from gateway.keeper import Keeper

@@ -10,7 +10,8 @@ import pytest
 
 from channels.commands import Buy
 from channels.contract import Reply
-from config.settings import PrismSettings, Secret, Settings
+from config.kinds import Secret
+from config.settings import PrismSettings, Settings
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.modules import ModuleSettingsWrong, load_module, prism_key

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from channels.commands import Buy, ChangePin, Command
 from channels.contract import Reply
-from config.settings import PinSettings, Secret, WalletSettings
+from config.kinds import Secret
+from config.settings import PinSettings, WalletSettings
 from gateway import pinproof
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics

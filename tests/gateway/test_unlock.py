@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Secret, StsSettings
+from config.kinds import Secret
+from config.settings import StsSettings
 from gateway.unlock import custodian_files, master_key_of, records_of
 from sts.modules.keystore import (
     KeystoreError,

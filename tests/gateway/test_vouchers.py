@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.commands import RedeemVoucher
-from config.settings import PinSettings, Secret, VoucherSettings
+from config.kinds import Secret
+from config.settings import PinSettings, VoucherSettings
 from gateway.deeds import Arrival
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics

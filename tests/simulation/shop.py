@@ -14,7 +14,8 @@ import sqlalchemy as sa
 import gateway
 from channels.commands import Buy, Command
 from channels.contract import Inbound
-from config.settings import CustomerSettings, PaymentSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
+from config.money import PaymentSettings
+from config.settings import CustomerSettings, PurchaseSettings, Settings, StsSettings, UtilitySettings
 from gateway.deeds import Arrival
 from gateway.intake import load_folder
 from gateway.tokens import key_text

@@ -16,7 +16,8 @@ from channels.commands import Buy, Command, OptOut
 from channels.contract import DeliveryReport, Inbound, NotStored
 from channels.http.server import CallbackServer
 from channels.sms import SmsChannel
-from config.settings import AfricasTalkingSettings, Secret
+from config.kinds import Secret
+from config.settings import AfricasTalkingSettings
 from tests.channels.africastalking.test_link import PHONE, account_settings, simulator
 from tests.channels.books import PartsInMemory
 from tests.channels.smpp.rig import until

@@ -22,7 +22,8 @@ from channels.contract import Message, Outcome, Reply, Sent
 from channels.smpp.link import Link
 from channels.smpp.outgoing import Outgoing
 from channels.smpp.text import Alphabet, decode, filled, parts_needed, split
-from config.settings import AfricasTalkingSettings, Secret
+from config.kinds import Secret
+from config.settings import AfricasTalkingSettings
 from tests.channels.smpp.rig import link_settings, linked, message_centre, until
 
 PHONE = "254711013579"

@@ -17,7 +17,7 @@ from channels.iso8583.link import LinkObserver
 from channels.iso8583.message import Message, Parts
 from channels.iso8583.profile import Profile
 from config import languages
-from config.settings import BankSettings
+from config.money import BankSettings
 from gateway.bank import peers
 from gateway.bank.desk import StoredBanks
 from gateway.desk import Outgoing, VendingDesk

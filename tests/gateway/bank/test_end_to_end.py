@@ -19,7 +19,7 @@ from channels.iso8583 import shipped
 from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
 from channels.iso8583.switch_books import Fate, Patience, unresolved
 from channels.iso8583.switch_messages import Terminal
-from config.settings import BankSettings
+from config.money import BankSettings
 from gateway.world import seeded
 from ledger import bankdays
 from sts.modules.software import SoftwareModule

@@ -17,8 +17,8 @@ from channels.iso8583.keymodule import Use
 from channels.iso8583.mac import Algorithm
 from channels.iso8583.message import Message
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, kcv_of
-from config.settings import BankSettings
-from config.settings import Secret as Hidden
+from config.kinds import Secret as Hidden
+from config.money import BankSettings
 from gateway.bank import peers
 from ledger import banks
 from tests.gateway.bank.switch import BANK, Bank, Line, network, open_bank, purchase, reversal, tokens

@@ -17,7 +17,7 @@ import pytest
 from channels.iso8583 import shipped
 from channels.iso8583.framing import framed
 from channels.iso8583.message import Message, Parts
-from config.settings import BankSettings
+from config.money import BankSettings
 from tests.gateway.bank.switch import BANK, Bank, Line, network, open_bank, purchase, tokens
 from tests.simulation.shop import METER, Counter, open_counter
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from channels.http.callback import Answer, Callback, NotReadable
 from channels.http.server import CallbackServer, Route
-from config.settings import Secret
+from config.kinds import Secret
 from gateway.payments.africastalking import AfricasTalking, AfricasTalkingAccount
 from gateway.payments.contract import Collect, Event, Forged, PaymentSource, Validation
 from gateway.payments.daraja import DarajaAccount

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from config.settings import NO_SECRET, Secret
+from config.kinds import NO_SECRET, Secret
 from gateway.payments.africastalking import WITHDRAWN, AfricasTalking, NotListed
 from gateway.payments.client import Client, NotSent
 from gateway.payments.contract import (

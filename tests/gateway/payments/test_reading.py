@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from channels.http.callback import Callback, NotReadable
 from channels.ussd.providers import africastalking as ussd
-from config.settings import Secret
+from config.kinds import Secret
 from gateway.payments.africastalking import AfricasTalking
 from gateway.payments.amounts import Unfit, amount_of, fit, written
 from gateway.payments.contract import Event, Forged, PaymentState, Validation, Why

@@ -21,15 +21,9 @@ import pytest
 
 from channels.commands import Buy
 from channels.http.server import CallbackServer
-from config.settings import (
-    CallbackSettings,
-    CheckoutSettings,
-    MomoSettings,
-    MpesaSettings,
-    PaymentSettings,
-    Secret,
-    Settings,
-)
+from config.kinds import Secret
+from config.money import CheckoutSettings, MomoSettings, MpesaSettings, PaymentSettings
+from config.settings import CallbackSettings, Settings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.payments.desk import PaymentDesk

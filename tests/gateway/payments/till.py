@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from channels.commands import Buy, Command
 from channels.contract import Reply
-from config.settings import PaymentSettings, Secret
+from config.kinds import Secret
+from config.money import PaymentSettings
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
 from gateway.payments.contract import Event

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from channels.commands import Help, Unreadable
 from channels.contract import Inbound
-from config.settings import OperatorTextSettings
+from config.money import OperatorTextSettings
 from gateway.metrics import Metrics
 from gateway.settlement.operatortexts import BadPatterns, OperatorTexts, read_patterns, read_text
 from ledger import pendingpayments

@@ -9,7 +9,8 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from config import languages
-from config.settings import PinSettings, Secret, VoucherSettings
+from config.kinds import Secret
+from config.settings import PinSettings, VoucherSettings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.ussd.desk import UssdDesk
