@@ -70,10 +70,11 @@ class _Asked:
 
 def _wallet(asked: _Asked) -> Payer | None:
     """The wallet of the phone's customer, or the phone's own prepaid money, if it has any."""
-    phone, account = asked.phone, prepaid_id(asked.row.sender)
-    if phone is not None and phone.wallet_id is not None:
-        return Payer(phone.wallet_id)
-    return Payer(account) if account in asked.unit.balances else None
+    phone, account, balances = asked.phone, prepaid_id(asked.row.sender), asked.unit.balances
+    wallet = phone.wallet_id if phone is not None else None
+    if wallet is not None and (balances[wallet].closed_at is None or account not in balances):
+        return Payer(wallet)
+    return Payer(account) if account in balances else None
 
 
 def _float(asked: _Asked) -> Payer | None:

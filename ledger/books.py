@@ -13,9 +13,10 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import tables
+from ledger.accounts import id_of
 from ledger.batch import END_HOLD
 from ledger.entries import Posting, balanced, reversed_of
-from ledger.unit import Hold, Unit
+from ledger.unit import Balance, Hold, Unit
 
 
 class Overdrawn(Exception):
@@ -33,6 +34,17 @@ class AccountClosed(Exception):
     def __init__(self, account: UUID) -> None:
         super().__init__("the account is closed")
         self.account = account
+
+
+def open_limited(unit: Unit, code: str, currency: str) -> UUID:
+    """Open an account that may not be overdrawn, which a batch meets for the first time; its id."""
+    account, empty = id_of(code), Balance(0, 0, 0)
+    unit.insert(tables.account, (account, code, code.partition(":")[0], currency))
+    unit.insert(tables.limited_balance, (account, 0, 0, 0, None))
+    # As if it had been read: what is posted to it in this batch is written as a change of it.
+    unit.put("balances_read", account, empty)
+    unit.put("balances", account, empty)
+    return account
 
 
 class AlreadyReversed(Exception):

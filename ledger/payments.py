@@ -11,27 +11,23 @@ from dataclasses import replace
 from datetime import date, datetime
 from uuid import UUID
 
-from ledger import books, entries, tables
+from ledger import books, entries
 from ledger.payment_rows import OPEN, RESOLVED, Held, PaymentRow, Resolution, SuspenseRow
 from ledger.payments_batch import prepaid_id
-from ledger.unit import Balance, Unit
+from ledger.unit import Unit
 
 
 def account_of(unit: Unit, payer: str, currency: str) -> UUID:
     """The account of a payer's prepaid money: the wallet of the phone's customer, or its own, opened if need be.
 
-    The phone was read, and its own account asked for (`Need.phones`, `Need.accounts`).
+    A wallet that is closed takes nothing more. The phone was read, and its own account asked for (`Need.phones`,
+    `Need.accounts`).
     """
     phone = unit.phones.get(payer)
-    if phone is not None and phone.wallet_id is not None:
+    if phone is not None and phone.wallet_id is not None and unit.balances[phone.wallet_id].closed_at is None:
         return phone.wallet_id
     account = prepaid_id(payer)
-    if account not in unit.balances:
-        unit.insert(tables.account, (account, f"prepaid:{payer}", "prepaid", currency))
-        unit.insert(tables.limited_balance, (account, 0, 0, 0))
-        unit.put("balances_read", account, Balance(0, 0, 0))
-        unit.put("balances", account, Balance(0, 0, 0))
-    return account
+    return account if account in unit.balances else books.open_limited(unit, f"prepaid:{payer}", currency)
 
 
 def move(

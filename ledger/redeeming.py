@@ -14,7 +14,7 @@ from uuid import UUID
 from ledger import books, entries, tables
 from ledger.accounts import id_of
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Balance, Phone, Unit, VoucherRow, VoucherTries
+from ledger.unit import Phone, Unit, VoucherRow, VoucherTries
 from ledger.voucher_unit import GIVE_WALLET
 
 SOLD: Final = "SOLD"
@@ -69,14 +69,8 @@ def with_wallet(
     """The phone with a wallet: its customer's, or that of a customer of whom only the phone is known, made now."""
     if phone is not None and phone.wallet_id is not None:
         return phone
-    code = f"wallet:{account_no}"
-    wallet = id_of(code)
-    unit.insert(tables.account, (wallet, code, "wallet", currency))
-    unit.insert(tables.limited_balance, (wallet, 0, 0, 0))
+    wallet = books.open_limited(unit, f"wallet:{account_no}", currency)
     unit.insert(tables.customer, (new_id, account_no, "-", CATEGORY, language, "ACTIVE", wallet))
-    # As if it had been read: what is posted to it in this batch is written as a change of it.
-    unit.put("balances_read", wallet, Balance(0, 0, 0))
-    unit.put("balances", wallet, Balance(0, 0, 0))
     if phone is None:
         phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
         unit.insert(tables.phone, (msisdn, new_id, None, None, None, None, 0, None, None, None))
