@@ -4,8 +4,8 @@ Each request is a task of its own, so that answers go out as they are ready, wha
 Nothing is answered before the desk has stored it. What cannot be stored is declined as BUSY only where nothing can have
 come of it (an inquiry, totals); a purchase or reversal of unknown outcome is not answered at all: the bank repeats it.
 
-While an answer is under way, or could not be written, this module knows that nobody has seen it; a reversal may rely
-on that (`withhold`).
+While the answer to a purchase that this process has stored is under way, or could not be written, this module knows
+that nobody has seen it; a reversal may rely on that (`withhold`). All others it takes for written.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class _Answer:
     """What is known of the answer to a purchase that came to this process."""
 
     under_way: int = 0
-    is_written: bool = False
-    is_dropped: bool = False
+    is_written: bool = True  # or may have been, by whoever stored the purchase
+    drops: int = 0  # how often what was decided until then stopped being true
     free: asyncio.Event = field(default_factory=asyncio.Event)
     withheld: int = 0
 
@@ -72,8 +72,8 @@ class Answers:
         self._known: OrderedDict[str, _Answer] = OrderedDict()
         self._most: Final = most
 
-    def begin(self, reference: str) -> None:
-        """A request of this key is being decided."""
+    def begin(self, reference: str) -> int:
+        """A request of this key is being decided; what `may_write` is to be told of it."""
         answer = self._known.setdefault(reference, _Answer())
         self._known.move_to_end(reference)
         answer.under_way += 1
@@ -82,21 +82,36 @@ class Answers:
         while len(self._known) > self._most:
             # Who is forgotten counts as written.
             self._known.popitem(last=False)
+        return answer.drops
 
-    async def may_write(self, reference: str) -> bool:
-        """Wait while the answer is withheld; from then on it counts as written. False: ask for the answer again."""
+    def first(self, reference: str) -> None:
+        """This process has just stored the purchase, so nothing is written of it yet."""
+        answer = self._known.get(reference)
+        if answer is not None:
+            answer.is_written = False
+
+    def drops(self, reference: str) -> int:
+        """How often answers of this key were dropped until now."""
+        answer = self._known.get(reference)
+        return answer.drops if answer is not None else 0
+
+    async def may_write(self, reference: str, drops: int) -> bool:
+        """Wait while the answer is withheld; from then on it counts as written.
+
+        `drops` as they were before the answer was asked for. False: it was dropped since, so ask again. A request and
+        its copies may be under way at once, and each of them has to.
+        """
         while (answer := self._known.get(reference)) is not None and answer.withheld:
             await answer.free.wait()
         if answer is None:
             return True
-        if answer.is_dropped:
-            answer.is_dropped = False
+        if answer.drops != drops:
             return False
         answer.is_written = True
         return True
 
     def was_not_written(self, reference: str) -> None:
-        """There was no link to write it on."""
+        """There was no link to write the first answer on."""
         answer = self._known.get(reference)
         if answer is not None and answer.under_way == 1:
             answer.is_written = False
@@ -123,7 +138,7 @@ class Answers:
         """What was withheld is never written: the purchase was taken back, or may have been."""
         answer = self._known.get(reference)
         if answer is not None:
-            answer.is_dropped = answer.under_way > 0
+            answer.drops += 1
             self.send_after_all(reference)
 
     def send_after_all(self, reference: str) -> None:
@@ -245,22 +260,29 @@ class BankPeer:
         return flows.totals_said(self.bank.profile, came.request, await self._desk.reconcile(order))
 
     async def _sell(self, link: Connection, came: Came, order: SaleOrder, asked: str, began: datetime) -> None:
-        self.answers.begin(order.reference)
+        drops, is_first = self.answers.begin(order.reference), False
+
+        def on_first() -> None:
+            nonlocal is_first
+            is_first = True
+            self.answers.first(order.reference)
+
         try:
-            told = await self._sold(order)
-            while told is not None and not await self.answers.may_write(order.reference):
-                told = await self._sold(order)
+            told = await self._sold(order, on_first)
+            while told is not None and not await self.answers.may_write(order.reference, drops):
+                drops = self.answers.drops(order.reference)
+                told = await self._sold(order, on_first)
             if told is None:
                 self._observer.unanswered(self.name, asked)
                 return
-            if not self._write(link, came, told, asked, began):
+            if not self._write(link, came, told, asked, began) and is_first:
                 self.answers.was_not_written(order.reference)
         finally:
             self.answers.end(order.reference)
 
-    async def _sold(self, order: SaleOrder) -> Told | None:
+    async def _sold(self, order: SaleOrder, on_first: Callable[[], None]) -> Told | None:
         try:
-            return await self._desk.sell(order)
+            return await self._desk.sell(order, on_first)
         except NotStored:
             return None
 

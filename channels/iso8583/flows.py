@@ -11,6 +11,7 @@ time of the original, of which field 90 speaks.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -168,8 +169,11 @@ class Withholding(Protocol):
 class BankDesk(Protocol):
     """What the gateway does for banks. Each raises `channels.contract.NotStored` if nothing could be stored."""
 
-    async def sell(self, order: SaleOrder) -> Told | None:
-        """Decide a purchase, or what has become of it; None: not decided within the bank's patience, answer nothing."""
+    async def sell(self, order: SaleOrder, on_first: Callable[[], None]) -> Told | None:
+        """Decide a purchase, or what has become of it; None: not decided within the bank's patience, answer nothing.
+
+        `on_first` is called as soon as it is certain that this very request has stored the purchase.
+        """
         ...
 
     async def reverse(self, order: ReversalOrder, answers: Withholding) -> Told:

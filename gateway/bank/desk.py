@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -71,13 +71,15 @@ class StoredBanks:
         currency, names = self._shop.settings.utility.currency, list(self._dialects)
         await self._store.transact(lambda connection: banks.have_accounts(connection, names, currency))
 
-    async def sell(self, order: SaleOrder) -> Told | None:
+    async def sell(self, order: SaleOrder, on_first: Callable[[], None]) -> Told | None:
         """Decide a purchase, or what has become of it; None: not decided within the bank's patience, answer nothing."""
         deed = SaleDeed(self._shop, self._dialects[order.bank], order)
         # What was sold is told before what is to be sold, however many wait.
         is_urgent = not order.may_sell or order.function == ADVICE
         result = await self._stored(self._store.submit(deed, is_urgent=is_urgent), order.bank)
         is_first = result.look_at is None and not result.was_repeat
+        if is_first:
+            on_first()
         if result.look_at is not None:
             again = SaleDeed(self._shop, self._dialects[order.bank], order, seen=result.look_at)
             result = await self._stored(self._store.submit(again, is_urgent=True), order.bank)

@@ -186,9 +186,10 @@ async def test_what_waits_behind_a_busy_service_point_too_long_is_declined(
 
 async def test_an_answer_that_was_withheld_waits_and_then_counts_as_written() -> None:
     answers = Answers()
-    answers.begin("a")
+    drops = answers.begin("a")
+    answers.first("a")
     assert answers.withhold("a") is True
-    waits = asyncio.ensure_future(answers.may_write("a"))
+    waits = asyncio.ensure_future(answers.may_write("a", drops))
     await asyncio.sleep(0)
     assert not waits.done()
     answers.send_after_all("a")
@@ -199,17 +200,25 @@ async def test_an_answer_that_was_withheld_waits_and_then_counts_as_written() ->
     assert answers.withhold("a") is False, "nothing is known of it any more"
 
 
-async def test_a_dropped_answer_is_asked_for_again() -> None:
+async def test_a_dropped_answer_is_asked_for_again_by_each_request_that_had_it() -> None:
     answers = Answers()
-    answers.begin("a")
+    first, copy = answers.begin("a"), answers.begin("a")
     answers.withhold("a")
     answers.drop("a")
-    assert await answers.may_write("a") is False
-    assert await answers.may_write("a") is True
+    assert await answers.may_write("a", first) is False
+    assert await answers.may_write("a", answers.drops("a")) is True
+    assert await answers.may_write("a", copy) is False, "what it was told before is no longer true"
+
+
+async def test_a_copy_of_a_purchase_that_another_process_stored_counts_as_written() -> None:
+    answers = Answers()
+    answers.begin("a")
+    assert answers.withhold("a") is False, "whoever stored it may have answered it"
 
 
 async def test_who_is_forgotten_counts_as_written() -> None:
     answers = Answers(most=2)
     for key in "abc":
         answers.begin(key)
+        answers.first(key)
     assert [answers.withhold(key) for key in "abc"] == [False, True, True]
