@@ -209,8 +209,11 @@ class Arrival:
             raise Refusal(Reason.BUSY)  # undone in this very batch: the one before it was not read
         point = unit.points.get(last.service_point_id)
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
-        if not owns and last.sender != self.inbound.sender:
-            raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        if last.sender != self.inbound.sender:
+            if not owns:
+                raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+            if last.id in unit.former:  # bought for whoever was there before: theirs to enter, and nobody else's to see
+                raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
         self._count_copy(unit, now, last.id)
         made = unit.tokens.get(last.id, ())
         # From here on the token counts as seen, whatever becomes of this reply.

@@ -401,6 +401,7 @@ class Unit:
         self.purchases: dict[UUID, PurchaseRow] = {}
         self.recent: dict[UUID, tuple[PurchaseRow, ...]] = {}  # by meter
         self.last_purchases: dict[UUID, PurchaseRow] = {}  # by meter: the last that gave a token
+        self.former: frozenset[UUID] = frozenset()  # of these: made before the service point was given to its customer
         self.tokens: dict[UUID, tuple[TokenRow, ...]] = {}  # by purchase
         self.holds: dict[UUID, Hold] = {}
         self.key_limits: dict[KeyPlace, KeyLimit] = {}  # of keys that have one
