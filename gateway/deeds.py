@@ -25,7 +25,7 @@ from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
 from gateway import keyuse, tokens
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
-from gateway.quoting import quoted
+from gateway.quoting import price_of
 from gateway.sale import receipt_of
 from gateway.vend import Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
@@ -243,11 +243,11 @@ class Arrival:
             unit.put("copies", key, (*given, now))
 
     def _price(self, unit: Unit, now: datetime, language: str, phone: Phone | None, asked: Price) -> Message:
-        """The quote that a purchase would get; that the same was just bought is no reason not to tell it."""
+        """The quote of a purchase; neither money that lacks nor the same just bought is a reason against it."""
         meter = meter_of(unit, phone, asked.drn, asked.saved)
         buy = Buy(meter.drn, asked.amount_minor, _ANY_TIME)
         row = new_purchase(self.shop, self.inbound, self.shop.world.new_id(), meter, language, buy, now)
-        return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
+        return Message("price", price_of(self.shop, unit, row, meter, _ANY_TIME))
 
 
 def statement_of(shop: Shop, unit: Unit, phone: Phone | None) -> dict[str, Any]:

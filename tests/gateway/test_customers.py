@@ -89,11 +89,11 @@ async def test_the_price_is_what_the_sale_then_comes_to_and_asking_changes_nothi
     ("sender", "drn", "amount_minor", "reason"),
     [
         (AMINA, METER, 1_999, Reason.AMOUNT_MIN),
-        (AMINA, METER, 150_001, Reason.FUNDS_SHORT),
         (AMINA, "04012345677", 50_000, Reason.METER_UNKNOWN),
         (AMINA, "14252321816", 50_000, Reason.METER_BLOCKED),
         (AMINA, "07770000011", 50_000, Reason.METER_BLOCKED),
-        ("254799999999", METER, 50_000, Reason.PAYER_UNKNOWN),
+        ("254799999999", METER, 1_999, Reason.AMOUNT_MIN),
+        ("254799999999", "14252321816", 50_000, Reason.METER_BLOCKED),
     ],
 )
 async def test_a_price_is_refused_for_what_the_sale_would_be(
@@ -102,6 +102,31 @@ async def test_a_price_is_refused_for_what_the_sale_would_be(
     done = await counter.ask(Price(drn, amount_minor), sender)
     assert done.reason is reason
     assert await counter.count(tables.purchase) == 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "amount_minor", "reason"),
+    [
+        ("254799999999", 50_000, Reason.PAYER_UNKNOWN),
+        (AMINA, 150_001, Reason.FUNDS_SHORT),
+        (AGENT, 1_000_001, Reason.STATION_CREDIT_SPENT),
+    ],
+)
+async def test_a_price_is_told_to_whoever_could_not_pay_it_and_the_purchase_is_refused(
+    counter: Counter, sender: str, amount_minor: int, reason: Reason
+) -> None:
+    while await counter.available("float:ST002") > 1_000_000:
+        assert (await counter.buy(900_000, sender=AGENT, nth=9)).reason is None
+    before = await _everything(counter)
+    key, price = _told(await counter.ask(Price(METER, amount_minor), sender))
+    assert (key, price["by"], price["amount_minor"]) == ("price", "", amount_minor) and "balance_minor" not in price
+    assert 0 < price["units_tenths"]
+    # In one batch: what the one is reckoned with is not there for the other.
+    told, bought = await asyncio.gather(
+        counter.ask(Price(METER, amount_minor), sender), counter.buy(amount_minor, sender=sender)
+    )
+    assert _told(told) == (key, price) and bought.reason is reason
+    assert (await _everything(counter))[1:] == before[1:]  # only the refused purchase is new
 
 
 async def test_a_price_asked_after_the_same_purchase_is_told_and_a_second_purchase_is_still_asked_about(
