@@ -22,7 +22,7 @@ from ledger import audit, records
 from ledger.audit import Origin
 from ledger.bulk import points
 from ledger.bulk.scratch import Scratch
-from ledger.operators import Role, require_role
+from ledger.operators import READERS, Role, require_role
 from ledger.store import is_sqlite
 
 _FAULTS_TOLD: Final = 50
@@ -53,7 +53,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
             taking.add_argument(
                 "--update", action="store_true", help=f"change records that differ; {roles} signs in (--as)"
             )
-        giving = exporting.command(name, _export, form.about)
+        giving = exporting.command(name, _export, form.about, people=1)
         listed_to(giving)
 
 
@@ -176,6 +176,12 @@ def _export(session: Session) -> int:
         return export(connection, form, file, format_wanted(options), digits)
 
     async def work(books: Books) -> int:
+        require_role(books.first, *READERS)
+        # Before the first line is out: of an export that breaks off, too, somebody has had a part.
+        after = {"file": options.out.name if options.out is not None else "standard output"}
+        await books.write(
+            lambda connection: audit.note(connection, books.origin, "records.export", form.name, None, after)
+        )
         return await write_list(books, options.out, write)
 
     count = session.in_books(work)

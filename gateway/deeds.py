@@ -28,7 +28,7 @@ from gateway import keyuse, prepaid, tokens, vouchering
 from gateway.payer import need_payer
 from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
-from gateway.quoting import quoted
+from gateway.quoting import price_of
 from gateway.sale import receipt_of
 from gateway.vend import PAYMENT, Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
@@ -342,8 +342,11 @@ class Arrival:
             raise Refusal(Reason.BUSY)  # undone in this very batch: the one before it was not read
         point = unit.points.get(last.service_point_id)
         owns = phone is not None and point is not None and phone.customer_id == point.customer_id
-        if not owns and last.sender != self.inbound.sender:
-            raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+        if last.sender != self.inbound.sender:
+            if not owns:
+                raise Refusal(Reason.NOT_YOUR_METER, drn=meter.drn)
+            if last.id in unit.former:  # bought for whoever was there before: theirs to enter, and nobody else's to see
+                raise Refusal(Reason.NO_TOKEN_YET, drn=meter.drn)
         return self._copy_of(unit, now, last, meter)
 
     def _copy_of(self, unit: Unit, now: datetime, last: PurchaseRow, meter: Meter) -> Message:
@@ -376,11 +379,11 @@ class Arrival:
             unit.put("copies", key, (*given, now))
 
     def _price(self, unit: Unit, now: datetime, language: str, phone: Phone | None, asked: Price) -> Message:
-        """The quote that a purchase would get; that the same was just bought is no reason not to tell it."""
+        """The quote of a purchase; neither money that lacks nor the same just bought is a reason against it."""
         meter = meter_of(unit, phone, asked.drn, asked.saved)
         buy = Buy(meter.drn, asked.amount_minor, _ANY_TIME)
         row = new_purchase(self.shop, self.inbound, self.shop.world.new_id(), meter, language, buy, now)
-        return Message("price", quoted(self.shop, unit, row, meter, _ANY_TIME))
+        return Message("price", price_of(self.shop, unit, row, meter, _ANY_TIME))
 
 
 def need_day(need: Need, shop: Shop, sender: str, at: datetime) -> None:
@@ -412,7 +415,7 @@ def set_phone(unit: Unit, msisdn: str, **changes: Any) -> None:
     """Change what a phone's owner may change: language, notices."""
     phone = unit.phones.get(msisdn)
     if phone is None:
-        phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
+        phone = Phone(msisdn)
         phone = replace(phone, **changes)
         unit.insert(tables.phone, (msisdn, None, None, phone.language, phone.notices_stopped_at, *_NO_PIN))
     else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from gateway import pins
 from gateway.purchase import Event
 from gateway.vend import PAYMENT, Done, Life, Shop, Vending, sold_message
 from ledger.reasons import Reason, Refusal
-from ledger.unit import Meter, PurchaseRow, Unit
+from ledger.unit import Balance, Meter, Phone, PurchaseRow, Unit
 
 _OWNER_AREA_MAX = 20  # a screen is small, and so is a message
 
@@ -46,6 +47,32 @@ def quoted(
         "by": by if event is Event.QUOTED else "prompt",
         "needs_pin": event is Event.QUOTED and pins.is_needed(shop.settings.pins, unit, row),
     }
+
+
+# What is wrong with the money of whoever asks, and not with the sale.
+_UNPAID: Final = frozenset({Reason.PAYER_UNKNOWN, Reason.FUNDS_SHORT, Reason.STATION_CREDIT_SPENT})
+
+
+def price_of(shop: Shop, unit: Unit, row: PurchaseRow, meter: Meter, nth: int) -> dict[str, Any]:
+    """`quoted` for somebody who only asks: also without anybody who pays, or with too little money; `by` is "" then.
+
+    It is reckoned as if a wallet paid that holds just this amount; there is no `balance_minor`.
+    """
+    try:
+        return quoted(shop, unit, replace(row), meter, nth)
+    except Refusal as refusal:
+        if refusal.reason not in _UNPAID:
+            raise
+    phones, balances, wallet = unit.phones, unit.balances, shop.world.new_id()
+    phone = phones.get(row.sender) or Phone(row.sender)
+    # In place of the unit's own: nothing of this counts as changed, so nothing of it can be written.
+    unit.phones = {**phones, row.sender: replace(phone, wallet_id=wallet, station_account_id=None, station_id=None)}
+    unit.balances = {**balances, wallet: Balance(row.amount_minor, 0, 0)}
+    try:
+        told = quoted(shop, unit, row, meter, nth)
+    finally:
+        unit.phones, unit.balances = phones, balances
+    return {**{name: value for name, value in told.items() if name != "balance_minor"}, "by": ""}
 
 
 def owner_of(unit: Unit, drn: str) -> tuple[str, str]:

@@ -148,6 +148,14 @@ READ_LAST = Read(
     "WHERE q.meter_id = m.id AND q.state IN ('VENDED', 'DELIVERED') ORDER BY q.id DESC LIMIT 1) "
     "WHERE m.id {in0:uuid}",
 )
+# Whose the service point was has changed since: what is asked before a token is shown to whoever is there now.
+_LEFT = "SELECT 1 FROM site_event e WHERE e.service_point_id = {0}.service_point_id AND e.deed = 'TRANSFER' "
+_LEFT += "AND e.at >= {0}.accepted_at"
+READ_FORMER = Read(
+    {"p": tables.purchase},
+    "p.id",
+    f"FROM purchase p WHERE p.id {{in0:uuid}} AND EXISTS ({_LEFT.format('p')})",
+)
 READ_POSTINGS = Read(
     {"l": tables.posting},
     "l.txn_id l.account_id l.amount_minor",
@@ -172,7 +180,9 @@ READ_LAST_SALES = Read(
     "FROM phone f JOIN service_point s ON s.customer_id = f.customer_id JOIN meter m ON m.service_point_id = s.id "
     "JOIN purchase p ON p.meter_id = m.id AND p.id IN ("
     "SELECT q.id FROM purchase q WHERE q.meter_id = m.id AND q.state IN ('VENDED', 'DELIVERED') "
-    f"AND q.units_tenths > 0 ORDER BY q.id DESC LIMIT {LAST_SALES}) WHERE f.msisdn {{in0:text}} ORDER BY p.id DESC",
+    # Neither at another place nor for whoever lived there before.
+    f"AND q.units_tenths > 0 AND q.service_point_id = s.id AND NOT EXISTS ({_LEFT.format('q')}) "
+    f"ORDER BY q.id DESC LIMIT {LAST_SALES}) WHERE f.msisdn {{in0:text}} ORDER BY p.id DESC",
 )
 # What bears on whether a purchase may be undone. After the locks, all of it.
 READ_OUTBOX = Read(
@@ -432,6 +442,9 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             unit.owners = {drn: (name, area) for drn, name, area in (yield READ_OWNERS, [list(unit.meters)])}
         if need.last_tokens and meter_ids:
             unit.last_purchases = {row[1]: PurchaseRow(*row) for row in (yield READ_LAST, [meter_ids])}
+            if need.copies_of and unit.last_purchases:
+                last = [purchase.id for purchase in unit.last_purchases.values()]
+                unit.former = frozenset(row[0] for row in (yield READ_FORMER, [last]))
     if need.requests:
         rows = yield READ_REQUESTS, [_unique(need.requests)]
         unit.requests |= {row[0]: StoredRequest(*row) for row in rows}

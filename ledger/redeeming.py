@@ -72,7 +72,7 @@ def with_wallet(
     wallet = books.open_limited(unit, f"wallet:{account_no}", currency)
     unit.insert(tables.customer, (new_id, account_no, "-", CATEGORY, language, "ACTIVE", wallet))
     if phone is None:
-        phone = Phone(msisdn, None, None, None, None, None, None, None, None, None, None)
+        phone = Phone(msisdn)
         unit.insert(tables.phone, (msisdn, new_id, None, None, None, None, 0, None, None, None))
     else:
         unit.update(GIVE_WALLET, (msisdn, new_id))

@@ -70,16 +70,16 @@ class Phone:
     """
 
     msisdn: str
-    language: str | None
-    notices_stopped_at: datetime | None
-    customer_id: UUID | None
-    customer_language: str | None
-    wallet_id: UUID | None
-    station_id: UUID | None
-    station_code: str | None
-    station_account_id: UUID | None
-    commission_percent: str | None
-    supply_groups: str | None
+    language: str | None = None
+    notices_stopped_at: datetime | None = None
+    customer_id: UUID | None = None
+    customer_language: str | None = None
+    wallet_id: UUID | None = None
+    station_id: UUID | None = None
+    station_code: str | None = None
+    station_account_id: UUID | None = None
+    commission_percent: str | None = None
+    supply_groups: str | None = None
     station_state: str | None = None
     station_channels: str | None = None
     commission_rules: str | None = None
@@ -479,6 +479,7 @@ class Unit:
         self.purchases: dict[UUID, PurchaseRow] = {}
         self.recent: dict[UUID, tuple[PurchaseRow, ...]] = {}  # by meter
         self.last_purchases: dict[UUID, PurchaseRow] = {}  # by meter: the last that gave a token
+        self.former: frozenset[UUID] = frozenset()  # of these: made before the service point was given to its customer
         self.tokens: dict[UUID, tuple[TokenRow, ...]] = {}  # by purchase
         self.holds: dict[UUID, Hold] = {}
         self.key_limits: dict[KeyPlace, KeyLimit] = {}  # of keys that have one

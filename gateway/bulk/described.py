@@ -16,7 +16,7 @@ _HEAD: Final = """# Records in bulk
 Made from the tables of columns by `python -m gateway.bulk.described`; a test compares.
 
     prepaid import KIND FILE --config FILE [--trial] [--load-good] [--repair FILE] [--update --as LOGIN]
-    prepaid export KIND --config FILE [--out FILE] [--format csv|jsonl]
+    prepaid export KIND --config FILE --as LOGIN [--out FILE] [--format csv|jsonl]
     prepaid load FOLDER --config FILE
 
 `import` takes one file, `load` the files of a whole utility at once, by the names below; both use the same code.
@@ -55,7 +55,8 @@ already; one whose account, meter or station has gone meanwhile is told as a fau
   owners, statuses of customers and meters, where a meter hangs, tariffs, free units, credit limits and commissions.
 - An import that stores something has one row in the audit log, `records.import`, with the file's name and SHA-256.
 - An export is what an import reads, of the records as they are now; no secret is in it. Names and numbers of people
-  are: the file is for its owner only.
+  are: the file is for its owner only, and somebody who may look at records signs in (SUPPORT, SUPERVISOR, FINANCE,
+  ENGINEER or AUDITOR). It has a row in the audit log, `records.export`, before its first line is written.
 - On a terminal there is a bar. Exit codes: 0 all is well; 1 lines were left out (`--load-good`), or the person may
   not; 2 nothing was stored because of the input; 3 the database is away.
 """

@@ -72,12 +72,24 @@ def figures(folder: Path, url: str, size: int) -> Iterator[dict[str, Any]]:
     seconds, rss_mb = _timed("import", "meters", str(folder / "meters.csv"), "--config", str(config))
     yield _line("import meters again", size, seconds, rss_mb)
     out = folder / "exported.csv"
-    seconds, rss_mb = _timed("export", "meters", "--config", str(config), "--out", str(out))
+    who = _auditor(folder, config)
+    seconds, rss_mb = _timed("export", "meters", "--config", str(config), "--out", str(out), *who)
     with out.open(encoding="utf-8") as lines:
         if sum(1 for _ in lines) != size + 1:
             raise RunFailed(f"{size} meters expected in {out}")
     out.unlink()
     yield _line("export meters", size, seconds, rss_mb)
+
+
+def _auditor(folder: Path, config: Path) -> list[str]:
+    """Have somebody who may export; the options to sign in with."""
+    password = folder / "password"
+    password.write_text("a long enough password", encoding="utf-8")
+    adding = ("operators", "add", "--config", str(config), "--new-password-file", str(password))
+    _timed(*adding, "adm", "--name", "Administrator", "--role", "ADMIN")
+    signed = ("--password-file", str(password))
+    _timed(*adding, "aud", "--name", "Auditor", "--role", "AUDITOR", "--as", "adm", *signed)
+    return ["--as", "aud", *signed]
 
 
 def _line(name: str, size: int, seconds: float, rss_mb: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -21,12 +22,15 @@ from gateway.metrics import Metrics
 from gateway.pace import Pace
 from gateway.purchase import State
 from gateway.vend import Done
-from ledger import tables
+from ledger import batch, service_points, sets, tables
 from ledger.correction_tables import disclosure
 from ledger.reasons import Reason
+from ledger.unit import Need, PurchaseRow
 from tests.simulation.shop import AMINA, METER, Counter, open_counter
+from tests.simulation.staff import SUPERVISOR, Staff
 
 AGENT = "254722000002"
+NEWCOMER = "254711067895"  # of A100005, in the sample
 
 
 @pytest.fixture
@@ -85,11 +89,11 @@ async def test_the_price_is_what_the_sale_then_comes_to_and_asking_changes_nothi
     ("sender", "drn", "amount_minor", "reason"),
     [
         (AMINA, METER, 1_999, Reason.AMOUNT_MIN),
-        (AMINA, METER, 150_001, Reason.FUNDS_SHORT),
         (AMINA, "04012345677", 50_000, Reason.METER_UNKNOWN),
         (AMINA, "14252321816", 50_000, Reason.METER_BLOCKED),
         (AMINA, "07770000011", 50_000, Reason.METER_BLOCKED),
-        ("254799999999", METER, 50_000, Reason.PAYER_UNKNOWN),
+        ("254799999999", METER, 1_999, Reason.AMOUNT_MIN),
+        ("254799999999", "14252321816", 50_000, Reason.METER_BLOCKED),
     ],
 )
 async def test_a_price_is_refused_for_what_the_sale_would_be(
@@ -98,6 +102,31 @@ async def test_a_price_is_refused_for_what_the_sale_would_be(
     done = await counter.ask(Price(drn, amount_minor), sender)
     assert done.reason is reason
     assert await counter.count(tables.purchase) == 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "amount_minor", "reason"),
+    [
+        ("254799999999", 50_000, Reason.PAYER_UNKNOWN),
+        (AMINA, 150_001, Reason.FUNDS_SHORT),
+        (AGENT, 1_000_001, Reason.STATION_CREDIT_SPENT),
+    ],
+)
+async def test_a_price_is_told_to_whoever_could_not_pay_it_and_the_purchase_is_refused(
+    counter: Counter, sender: str, amount_minor: int, reason: Reason
+) -> None:
+    while await counter.available("float:ST002") > 1_000_000:
+        assert (await counter.buy(900_000, sender=AGENT, nth=9)).reason is None
+    before = await _everything(counter)
+    key, price = _told(await counter.ask(Price(METER, amount_minor), sender))
+    assert (key, price["by"], price["amount_minor"]) == ("price", "", amount_minor) and "balance_minor" not in price
+    assert 0 < price["units_tenths"]
+    # In one batch: what the one is reckoned with is not there for the other.
+    told, bought = await asyncio.gather(
+        counter.ask(Price(METER, amount_minor), sender), counter.buy(amount_minor, sender=sender)
+    )
+    assert _told(told) == (key, price) and bought.reason is reason
+    assert (await _everything(counter))[1:] == before[1:]  # only the refused purchase is new
 
 
 async def test_a_price_asked_after_the_same_purchase_is_told_and_a_second_purchase_is_still_asked_about(
@@ -154,6 +183,45 @@ async def test_copies_of_one_batch_are_counted_together_and_a_repeat_is_not_coun
     for _ in range(6):
         assert (await counter.ask(LastToken(METER), reference="same")).reason is None
     assert await counter.count(disclosure) == 4
+
+
+async def test_whoever_moves_in_is_not_shown_the_token_of_whoever_moved_out(counter: Counter) -> None:
+    staff = Staff(counter)
+    sold = _told(await counter.buy(50_000))[1]["receipt"]
+    assert [sale.id for sale in await _last_sales(counter, AMINA)] == [(await _purchases(counter))[sold]]
+    (code,) = await counter.store.read(lambda connection: connection.execute(_POINT_OF_METER).one())
+    counter.world.advance(minutes=1)
+    await staff.do(service_points.transfer, code, "A100005", by=SUPERVISOR, debts_stay=True)
+    counter.world.advance(minutes=1)
+    assert _told(await counter.ask(LastToken(METER), NEWCOMER))[0] == "no_token_yet"
+    assert await counter.count(disclosure) == 0
+    assert await _last_sales(counter, NEWCOMER) == [] and await _last_sales(counter, AMINA) == []
+    key, told = _told(await counter.ask(LastToken(METER)))  # who bought it still has it
+    assert (key, told["receipt"]) == ("last_token", sold)
+    counter.world.advance(minutes=1)
+    own = _told(await counter.buy(20_000, sender=AGENT))[1]["receipt"]
+    key, told = _told(await counter.ask(LastToken(METER), NEWCOMER))
+    assert (key, told["receipt"]) == ("last_token", own)
+    assert [sale.id for sale in await _last_sales(counter, NEWCOMER)] == [(await _purchases(counter))[own]]
+    assert _told(await counter.ask(LastToken(METER)))[0] == "not_your_meter"
+
+
+_POINT_OF_METER = (
+    sa.select(tables.service_point.c.code)
+    .join_from(tables.meter, tables.service_point)
+    .where(tables.meter.c.drn == METER)
+)
+
+
+async def _last_sales(counter: Counter, msisdn: str) -> list[PurchaseRow]:
+    need = Need(last_sales_of=[msisdn])
+    unit = await counter.store.read(lambda connection: sets.answered(connection, batch.fill(need)))
+    return list(unit.last_sales.get(msisdn, []))
+
+
+async def _purchases(counter: Counter) -> dict[str, UUID]:
+    wanted = sa.select(tables.purchase.c.receipt, tables.purchase.c.id)
+    return {row[0]: row[1] for row in await counter.store.read(lambda c: c.execute(wanted).all())}
 
 
 async def test_the_limit_of_copies_is_a_setting(counter: Counter) -> None:

@@ -75,7 +75,7 @@ def test_the_call_centre_finds_a_customer_and_sees_all(office: Path, capsys: pyt
     assert "digits" not in str(seen)
     assert _run(office, "cc.ana", "customers", "find") == 2
     assert _run(office, "cc.ana", "customers", "show", "A1") == 1
-    assert "no customer A1" in capsys.readouterr().err
+    assert "no account, meter, phone or receipt A1" in capsys.readouterr().err
 
 
 def test_nobody_looks_or_changes_without_signing_in(office: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ import pytest
 import sqlalchemy as sa
 
 from channels.contract import Inbound, NotStored, Outcome, Reply, Sent
-from gateway import delivery, tokens, undo, vend
+from gateway import again, delivery, tokens, undo, vend
 from gateway.deeds import Arrival
 from gateway.delivery import Delivery, Owed
 from gateway.desk import VendingDesk
@@ -236,7 +236,7 @@ def _prices_two_sales_of_one_point_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _grants_the_same_wish_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Vending, "_refuse_second", lambda vending, life: None)
+    patch.setattr(again, "_refuse_second", lambda *given: None)
 
 
 def _seals_what_may_have_been_sent(patch: pytest.MonkeyPatch) -> None:

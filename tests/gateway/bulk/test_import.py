@@ -30,7 +30,7 @@ from ledger.all_tables import metadata
 from ledger.audit import Origin, Verified, verify
 from ledger.bulk import page
 from ledger.bulk.kinds import KINDS
-from ledger.operators import Operator, Role, add
+from ledger.operators import Cost, Operator, Role, add
 from ledger.sets import Changed
 from ledger.store import migrate, open_store
 from ledger.trial_balance import broken_invariants
@@ -38,6 +38,7 @@ from sts.numbers import MeterNumber
 from tests.simulation.world import SeededWorld
 
 NOW = SeededWorld().now()
+CHEAP = Cost(log2_n=4)
 PASSWORD = "a long enough password"
 READINGS = """drn,read_at,reading_kwh,source,reader,remark
 04012345676,2026-04-28T10:00:00+03:00,1360.0,HANDHELD,rd.01,
@@ -70,6 +71,8 @@ class Desk:
         self.url = url
         self._capsys = capsys
         self.config = _settings(folder, url)
+        self._auditor: list[str] = []
+        self._has_boss = False
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
@@ -87,7 +90,8 @@ class Desk:
         """What an export writes."""
         path = self.folder / f"{kind}-out.{form}"
         path.unlink(missing_ok=True)
-        code, _, _ = self.run("export", kind, "--out", str(path))
+        self._auditor = self._auditor or self.operator("aud", Role.AUDITOR)
+        code, _, _ = self.run("export", kind, "--out", str(path), *self._auditor)
         assert code == 0 and stat.S_IMODE(path.stat().st_mode) == 0o600
         return path.read_text(encoding="utf-8")
 
@@ -123,8 +127,10 @@ class Desk:
         origin = Origin("test", NOW, "test")
         first = Operator("boss", "Boss", frozenset({Role.ADMIN}), "en", None)
         new = Operator(login, login, frozenset(roles), "en", None)
-        self.look(lambda c: add(c, first, PASSWORD, b"s" * 16, by=None, beside=None, origin=origin))
-        self.look(lambda c: add(c, new, PASSWORD, b"s" * 16, by=first, beside=None, origin=origin))
+        if not self._has_boss:
+            self.look(lambda c: add(c, first, PASSWORD, b"s" * 16, by=None, beside=None, origin=origin, cost=CHEAP))
+            self._has_boss = True
+        self.look(lambda c: add(c, new, PASSWORD, b"s" * 16, by=first, beside=None, origin=origin, cost=CHEAP))
         password = self.folder / "password"
         password.write_text(PASSWORD)
         return ["--as", login, "--password-file", str(password), "--reason", "cleaning up"]
@@ -260,6 +266,21 @@ def _csv(columns: list[str], rows: list[dict[str, str]]) -> str:
 
 def _items(row: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(row.items())
+
+
+def test_an_export_is_for_those_who_may_look_and_stands_in_the_audit_log(desk: Desk) -> None:
+    desk.sample()
+    vendor = desk.operator("ven", Role.VENDOR)
+    with pytest.raises(SystemExit, match="2"):
+        desk.run("export", "customers")  # nobody says who it is for
+    out = desk.folder / "customers.csv"
+    code, said, err = desk.run("export", "customers", "--out", str(out), *vendor)
+    assert code == 1 and "has not the role" in err and not said and not out.exists()
+    code, said, _ = desk.run("export", "customers", *desk.operator("aud", Role.AUDITOR))
+    assert code == 0 and len(said.splitlines()) == 21
+    noted = [row for row in desk.contents(audit=True)["audit"] if "records.export" in row]
+    assert len(noted) == 1 and "'aud'" in noted[0] and "standard output" in noted[0] and "cleaning up" in noted[0]
+    assert isinstance(desk.look(verify), Verified)
 
 
 def test_no_export_has_a_column_for_what_is_secret(lite: Desk) -> None:
@@ -437,7 +458,8 @@ def test_an_update_changes_what_differs_with_a_row_of_the_audit_log_for_each(des
     code, out, _ = desk.take("customers", customers, "--update", *signed)
     assert code == 0 and "2 customers were changed" in out and "Anna Hassan" in desk.give("customers")
     audit = desk.contents(audit=True)["audit"]
-    assert len(audit) == rows + 1 + 2  # the import, and each of the two changed
+    # The import, each of the two changed; and "aud", who came in to export, with that export.
+    assert len(audit) == rows + 1 + 2 + 2
     assert isinstance(desk.look(verify), Verified)
     meters = (FOLDER / "meters.csv").read_text(encoding="utf-8")
     meters = meters.replace("2014,255,D1-FLAT,INSTALLED", "2014,254,D1-FLAT,BLOCKED")
