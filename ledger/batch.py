@@ -27,6 +27,7 @@ from ledger import (
     ussd_tables,
     voucher_unit,
 )
+from ledger.payments_batch import prepaid_id
 from ledger.sql import Insert, Read, Row, Update
 from ledger.stations_tables import commission_scheme
 from ledger.unit import (
@@ -503,6 +504,8 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             *(phone.wallet_id for phone in unit.phones.values() if phone.wallet_id is not None),
             *(phone.station_account_id for phone in unit.phones.values() if phone.station_account_id is not None),
             *(purchase.payer_id for purchase in unit.purchases.values() if purchase.payer_id is not None),
+            # Of a purchase that nobody pays for yet, the phone's own money may.
+            *(prepaid_id(one.sender) for one in unit.purchases.values() if one.payer_id is None and one.sender),
             *(account for several in unit.postings.values() for account, _ in several),
         ]
     )

@@ -11,7 +11,7 @@ import pytest
 from channels.commands import Buy, Unreadable
 from gateway.payments.contract import Can, Event, PaymentState, Why
 from gateway.payments.life import TABLE, Effect, Said, State, next_ask
-from ledger import payment_tables
+from ledger import payment_tables, tables
 from ledger.reasons import Reason
 from sts.modules.software import SoftwareModule
 from tests.gateway.payments.till import STRANGER, open_till
@@ -199,6 +199,27 @@ async def test_less_than_asked_for_stays_with_the_payer(database_url: str) -> No
         assert await till.balance(f"prepaid:{STRANGER}") == 30_000
         await till.text(Buy(METER, 30_000))  # and buys, as from a wallet
         assert (await till.states())[1] == "VENDED" and await till.balance(f"prepaid:{STRANGER}") == 0
+        await till.check()
+
+
+async def test_money_that_was_kept_pays_also_for_a_purchase_that_waited_for_its_point(
+    database_url: str,
+) -> None:
+    module = WaitingModule(SoftwareModule(sample_keys()))
+    async with open_till(database_url, module) as till:
+        await till.text(Buy(METER, 30_000))
+        await till.hears(till.money.take((await till.newest())["id"], 20_000))
+        assert await till.states() == ["UNPAID"] and await till.balance(f"prepaid:{STRANGER}") == 20_000
+        module.plan = ["wait"]
+        await till.text(Buy(METER, 50_000), AMINA)
+        await till.text(Buy(METER, 20_000))
+        assert (await till.states())[1:] == ["VENDING", "RECEIVED"]
+        ids = [row["id"] for row in await till.rows(tables.purchase)]
+        ended = [till.desk.end_of(purchase) for purchase in ids[1:]]
+        module.go.set()
+        await asyncio.wait_for(asyncio.gather(*ended), 20)
+        assert (await till.states())[1:] == ["VENDED", "VENDED"], "nobody is asked for money that is here"
+        assert await till.balance(f"prepaid:{STRANGER}") == 0
         await till.check()
 
 
