@@ -50,7 +50,12 @@ def find(shop: Shop, unit: Unit, by: Redeeming, phone: Phone | None, number: str
 def take(
     shop: Shop, unit: Unit, by: Redeeming, phone: Phone | None, voucher: VoucherRow, request_id: UUID, language: str
 ) -> Phone:
-    """Move the voucher's value to the phone's wallet, which is made where there is none; the phone with it."""
+    """Move the voucher's value to the phone's wallet, which is made where there is none; the phone with it.
+
+    Refuses PAYER_UNKNOWN where the wallet is closed: it takes nothing more.
+    """
+    if phone is not None and phone.wallet_id is not None and unit.balances[phone.wallet_id].closed_at is not None:
+        raise Refusal(Reason.PAYER_UNKNOWN)
     new_id = shop.world.new_id()
     account_no = f"T{receipt_of(new_id)}"
     phone = redeeming.with_wallet(unit, phone, by.msisdn, account_no, language, shop.settings.utility.currency, new_id)

@@ -148,6 +148,20 @@ async def test_what_is_left_of_a_voucher_goes_to_the_wallet(counter: Counter) ->
     assert (await states(counter), await wallet_of(counter, NEW)) == (["USED", "USED", "SOLD"], 80_000)
 
 
+async def test_a_voucher_for_a_closed_wallet_is_refused_and_stays_worth_what_it_was(counter: Counter) -> None:
+    first, second = await make(counter, 2)
+    await counter.ask(RedeemVoucher(first, METER), NEW)  # makes the wallet, and empties it
+    c, b = tables.customer, tables.limited_balance
+    wallet = sa.select(c.c.wallet_id).join(tables.phone, tables.phone.c.customer_id == c.c.id)
+    closed = sa.update(b).where(b.c.account_id == wallet.where(tables.phone.c.msisdn == NEW).scalar_subquery())
+    at = counter.world.now()
+    await counter.store.transact(lambda connection: connection.execute(closed.values(closed_at=at)))
+    for command in (RedeemVoucher(second, None), RedeemVoucher(second, METER)):
+        done = await counter.ask(command, NEW)
+        assert (done.reason, done.is_fault) == (Reason.PAYER_UNKNOWN, False)
+    assert await states(counter) == ["USED", "SOLD"]
+
+
 async def test_more_than_may_be_bought_at_once_is_bought_as_far_as_it_may_be(counter: Counter) -> None:
     (number,) = await make(counter, 1, 5_100_000)
     key, sold = told(await counter.ask(RedeemVoucher(number, METER), NEW))
