@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from channels.africastalking.simulator import Fault, Received, Simulator, SimulatorSettings
-from gateway.typed import on_lines
+from gateway.typed import on_lines, rate_of
 from gateway.world import RealWorld
 
 
@@ -35,23 +35,12 @@ def add_simulator(which: Any) -> None:
     parser.add_argument(
         "--fault",
         action="append",
-        type=_rate,
+        type=rate_of(Fault),
         default=[],
         metavar="NAME=RATE",
         help=f"commit this fault at this share of occasions, as in error=0.1; {', '.join(Fault)}",
     )
     parser.set_defaults(run=_simulate)
-
-
-def _rate(text: str) -> tuple[Fault, float]:
-    name, _, share = text.partition("=")
-    try:
-        fault, rate = Fault(name), float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"NAME=RATE expected, NAME one of {', '.join(Fault)}, got {text!r}") from None
-    if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
-    return fault, rate
 
 
 def _say(line: str) -> None:

@@ -29,6 +29,7 @@ from channels.iso8583.switch_file import day_file
 from channels.iso8583.switch_messages import Terminal
 from gateway.keysession import NO, UNUSABLE, WELL, Unusable, say, write_new
 from gateway.stationtools import day_of
+from gateway.typed import rate_of
 from gateway.world import RealWorld, seeded
 from ledger.money import plain, to_minor
 
@@ -81,7 +82,7 @@ def add_bank(which: Any) -> None:
     bank.add_argument(
         "--fault",
         action="append",
-        type=_rate,
+        type=rate_of(Fault),
         default=[],
         metavar="NAME=RATE",
         help=f"commit this fault at this share of occasions, as in lose_answer=0.01; {', '.join(Fault)}",
@@ -89,17 +90,6 @@ def add_bank(which: Any) -> None:
     bank.add_argument("--bank", default="BANK", metavar="NAME", help="the bank's name in its end-of-day file")
     bank.add_argument("--day-file", type=Path, metavar="FILE", help="write the bank's end-of-day file here at the end")
     bank.set_defaults(run=_simulate)
-
-
-def _rate(text: str) -> tuple[Fault, float]:
-    name, _, share = text.partition("=")
-    try:
-        fault, rate = Fault(name), float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"NAME=RATE expected, NAME one of {', '.join(Fault)}, got {text!r}") from None
-    if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
-    return fault, rate
 
 
 def settings_of(options: argparse.Namespace, first_stan: int) -> SwitchSettings:

@@ -69,9 +69,8 @@ class VendingDesk:
         self.prover = Prover(shop.settings.pins, store, shop.world)
         self._going_on: dict[UUID, asyncio.Task[None]] = {}  # purchases that a task of this process is at
         self._ends: dict[UUID, asyncio.Future[None]] = {}  # purchases whose end somebody here waits for
-        self.collector: Callable[[PaymentRow], None] | None = (
-            None  # asks payers for money; without one the timetable does
-        )
+        # Asks payers for money; without one the timetable does.
+        self.collector: Callable[[PaymentRow], None] | None = None
         self._queued: defaultdict[UUID, deque[UUID]] = defaultdict(deque)  # service point -> purchases that wait
 
     async def receive(self, inbound: Inbound) -> None:

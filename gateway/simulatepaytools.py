@@ -21,6 +21,7 @@ from gateway.payments.simulated.mobile_operator import MobileOperator, Prompt
 from gateway.payments.simulated.momo import SimulatedMomo
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
+from gateway.typed import rate_of
 from gateway.ussd.webphones import WebPhones
 from gateway.world import RealWorld
 
@@ -62,23 +63,12 @@ def add_payments(which: Any) -> None:
     parser.add_argument(
         "--fault",
         action="append",
-        type=_rate,
+        type=rate_of(Fault),
         default=[],
         metavar="NAME=RATE",
         help=f"at this share of occasions, as in lose=0.1; {', '.join(Fault)}",
     )
     parser.set_defaults(run=_simulate)
-
-
-def _rate(text: str) -> tuple[Fault, float]:
-    name, _, share = text.partition("=")
-    try:
-        fault, rate = Fault(name), float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"NAME=RATE expected, NAME one of {', '.join(Fault)}, got {text!r}") from None
-    if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
-    return fault, rate
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from channels.smpp.message_centre import (
 )
 from channels.smpp.text import Alphabet
 from channels.smpp.ussd_phones import Screen, UssdPhones
-from gateway.typed import on_lines
+from gateway.typed import on_lines, rate_of
 from gateway.world import RealWorld
 
 
@@ -49,7 +49,7 @@ def add_centre(which: Any) -> None:
     smsc.add_argument(
         "--fault",
         action="append",
-        type=_rate,
+        type=rate_of(Fault),
         default=[],
         metavar="NAME=RATE",
         help=f"commit this fault at this share of occasions, as in throttle=0.1; {', '.join(Fault)}",
@@ -59,17 +59,6 @@ def add_centre(which: Any) -> None:
     smsc.add_argument("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
     smsc.add_argument("--key", type=Path, metavar="PEM")
     smsc.set_defaults(run=_simulate)
-
-
-def _rate(text: str) -> tuple[Fault, float]:
-    name, _, share = text.partition("=")
-    try:
-        fault, rate = Fault(name), float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"NAME=RATE expected, NAME one of {', '.join(Fault)}, got {text!r}") from None
-    if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
-    return fault, rate
 
 
 def settings_of(options: argparse.Namespace, id_prefix: str) -> CentreSettings:

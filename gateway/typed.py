@@ -1,13 +1,36 @@
-"""Lines that somebody types, or a pipe brings, while a simulator serves. Shell."""
+"""What somebody types to a simulator: rates of faults at its start, and lines while it serves. Shell."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
 
 _READ_OCTETS = 65_536
+
+F = TypeVar("F", bound=StrEnum)
+
+
+def rate_of(faults: type[F]) -> Callable[[str], tuple[F, float]]:
+    """Reads an option NAME=RATE: a fault, and at which share of occasions it is committed."""
+
+    def read(text: str) -> tuple[F, float]:
+        name, _, share = text.partition("=")
+        try:
+            fault, rate = faults(name), float(share)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"NAME=RATE expected, NAME one of {', '.join(faults)}, got {text!r}"
+            ) from None
+        if not 0 <= rate <= 1:
+            raise argparse.ArgumentTypeError(f"{name}: a rate from 0 to 1 expected, got {share}")
+        return fault, rate
+
+    return read
 
 
 def on_lines(take: Callable[[str], None]) -> None:
