@@ -224,7 +224,7 @@ def _decide(
     amounts = {one.key: one.amount_minor for one in ours}
     first: set[str] = set()
     theirs = []
-    for one in sorted(kinds.get("PAYMENT", ()), key=lambda line: line.line_id):
+    for one in _likeliest_first(kinds.get("PAYMENT", ()), paid.values()):
         # A fee in a row of its own is that of the first line under this receipt.
         own = 0 if one.receipt in first else extra.get(one.receipt, 0)
         first.add(one.receipt)
@@ -249,6 +249,20 @@ def _decide(
     decided |= _taken_back(connection, kinds.get("REVERSAL", ()), by_receipt)
     decided |= _given_back(connection, source, kinds.get("REFUND", ()), by_receipt)
     return decided
+
+
+def _likeliest_first(lines: Iterable[Any], paid: Iterable[Any]) -> list[Any]:
+    """Lines of payments, those of just the sum we were paid first.
+
+    By what they say, and not by when they came: which of them has the fee does not depend on the order of the files.
+    """
+    sums = {(one.receipt, one.paid_minor) for one in paid}
+
+    def rank(line: Any) -> tuple[Any, ...]:
+        is_other = (line.receipt, line.amount_minor) not in sums
+        return is_other, line.receipt, line.our_ref, line.amount_minor, line.currency, line.fee_minor, line.line_id
+
+    return sorted(lines, key=rank)
 
 
 def _deposits(connection: sa.Connection, source: str, lines: Sequence[Any]) -> Sequence[Any]:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger import audit, books, entries, settlement, settlement_reports, statementlines, statementmatch
@@ -449,6 +449,9 @@ def one_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @given(_OURS, _THEIRS, st.lists(st.integers(0, 99), min_size=8, max_size=8), st.integers(1, 4))
+@example(  # a fee in a row of its own, two lines of its receipt, one of them of the sum we were paid
+    [("R2", 200, True)], [("R2", 100, 0, False), ("R2", 100, 0, True), ("R2", 200, 5, False)], [0] * 8, 1
+)
 @settings(max_examples=50, deadline=None)
 def test_any_history_puts_every_line_in_one_class_and_the_sums_agree(
     one_database: str, ours: list[Any], theirs: list[Any], order: list[int], limit: int
