@@ -14,31 +14,23 @@ deeds       requests of every kind, and waiting purchases, as deeds for the ledg
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
 delivery    sends the replies owed, again if lost
 reversal, undo     a purchase taken back, and what that restores
-corrections, payment, correctiontools     `prepaid corrections`, `account`, `purchase`: mistakes put right by two people
-links, smsbooks, smstools     which node holds which link; parts and receipts of messages; `prepaid sms`
+corrections, payment     mistakes put right by two people; money taken to an account
+links, smsbooks     which node holds which link; parts and receipts of messages
 ussd        the desk of the USSD channel, and its phones for the sandbox
 app         composition root: settings to a running gateway
-bulk, bulktools     files of records: `prepaid import`, `prepaid export`
+bulk        files of records, in and out
 intake      takes in a utility's records from a folder
 modules, unlock     the security modules of the settings; what opens the key store
 keyfile     writes the sealed key file
 custody     which vending keys may be used, and deeds that change key store and books
 keeper, keptkeys, keyuse     modules that use only the keys the books allow; who made which token, and its limits
 keywatch, modulewatch     changes of keys taken up, ends and troubles of modules told
-keytools, keylock, keyplaces, operatortools, keysession     `prepaid keys`, `operators`, `audit`
-metertools, meterlifetools     `prepaid meters`
-customertools, pointtools, debttools, recordtools     `prepaid customers`, `points`, `debts`
-cases, pricetools     worked cases without a database: `prepaid price`
-preview, recompute, tarifftools     a month under a draft, a sale by hand: `prepaid tariff`
-till, selltools     `prepaid sell`: a terminal at a station's counter
-stationtools, deposittools, shifttools     `prepaid stations`, `commissions`, `deposits`, `banking`, `shifts`
-pintools, vouchertools, vouchersheet     `prepaid pins`, `vouchers`; the sheet that is printed
-suspensetools, settlementtools, readingtools, listing     `prepaid suspense`, `settlement`, `readings`; lists
-banktools, bankdaytools, banksimtools     `prepaid bank`, and its simulator
-moduletools, simulatetools, simulatepaytools, attools, ussdtools, typed     `prepaid modules`, `prepaid simulate`
-sourcetools     `prepaid sources`: the outside sources of money that are set up
-isotools        `prepaid iso`: banks' dialects and messages
-engineering, meterdesk, tokentools, tokenmake, tokenoptions, waited     `prepaid token`
+keylock, keyplaces     the key store's locks; where keys are
+keysession  signs people in for a command; commands     the command line by topic
+cases       worked cases without a database; preview, recompute     a month under a draft, a sale by hand
+till        a terminal at a station's counter; vouchersheet     the sheet of vouchers that is printed
+engineering, meterdesk, waited     engineering tokens
+typed       values typed on the command line
 check       tries everything the gateway will need
 demo, demopay     the product at work on one machine
 logs, metrics, health     for whoever runs it at night

@@ -15,39 +15,36 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import (
-    app,
-    attools,
-    bankdaytools,
-    bulktools,
-    check,
-    correctiontools,
-    customertools,
-    debttools,
-    deposittools,
-    isotools,
-    keytools,
-    logs,
-    meterdesk,
-    metertools,
-    moduletools,
-    pintools,
-    pointtools,
-    pricetools,
-    readingtools,
-    selltools,
-    settlementtools,
-    shifttools,
-    smstools,
-    sourcetools,
-    stationtools,
-    suspensetools,
-    tarifftools,
-    tokentools,
-    ussdtools,
-    vouchertools,
-)
+from gateway import app, check, logs, meterdesk
 from gateway.bulk.run import Report
+from gateway.commands import (
+    africastalking,
+    bankday,
+    bulk,
+    corrections,
+    customers,
+    debts,
+    deposits,
+    iso,
+    keys,
+    meters,
+    modules,
+    pins,
+    points,
+    prices,
+    readings,
+    sell,
+    settlement,
+    shifts,
+    sms,
+    sources,
+    stations,
+    suspense,
+    tariffs,
+    tokens,
+    ussd,
+    vouchers,
+)
 from gateway.intake import IntakeFaults, load_folder
 from gateway.keysession import OutputClosed, place
 from gateway.metrics import Metrics
@@ -155,8 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     loading = configured("load", _load, "load a utility's records from a folder of CSV files; twice changes nothing")
     loading.add_argument("folder", type=Path, help="the folder; docs/bulk.md describes its files")
 
-    keytools.add_commands(commands)
-    tokentools.add_commands(
+    keys.add_commands(commands)
+    tokens.add_commands(
         commands,
         find_meter=meterdesk.find_meter,
         find_sale=meterdesk.find_sale,
@@ -164,30 +161,30 @@ def _parser() -> argparse.ArgumentParser:
         open_module=meterdesk.kept_module,
         approve=meterdesk.approve,
     )
-    customertools.add_commands(commands)
-    pintools.add_commands(commands)
-    vouchertools.add_commands(commands)
-    pointtools.add_commands(commands)
-    metertools.add_commands(commands)
-    debttools.add_commands(commands)
-    bulktools.add_commands(commands)
-    simulators = moduletools.add_commands(commands)
-    ussdtools.add_simulator(simulators)
-    attools.add_simulator(simulators)
-    smstools.add_commands(commands)
-    sourcetools.add_commands(commands)
-    pricetools.add_commands(commands)
-    readingtools.add_commands(commands)
-    tarifftools.add_commands(commands)
-    isotools.add_commands(commands)
-    correctiontools.add_commands(commands)
-    selltools.add_commands(commands)
-    stationtools.add_commands(commands)
-    suspensetools.add_commands(commands)
-    deposittools.add_commands(commands)
-    settlementtools.add_commands(commands)
-    shifttools.add_commands(commands)
-    bankdaytools.add_commands(commands)
+    customers.add_commands(commands)
+    pins.add_commands(commands)
+    vouchers.add_commands(commands)
+    points.add_commands(commands)
+    meters.add_commands(commands)
+    debts.add_commands(commands)
+    bulk.add_commands(commands)
+    simulators = modules.add_commands(commands)
+    ussd.add_simulator(simulators)
+    africastalking.add_simulator(simulators)
+    sms.add_commands(commands)
+    sources.add_commands(commands)
+    prices.add_commands(commands)
+    readings.add_commands(commands)
+    tariffs.add_commands(commands)
+    iso.add_commands(commands)
+    corrections.add_commands(commands)
+    sell.add_commands(commands)
+    stations.add_commands(commands)
+    suspense.add_commands(commands)
+    deposits.add_commands(commands)
+    settlement.add_commands(commands)
+    shifts.add_commands(commands)
+    bankday.add_commands(commands)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")

@@ -14,17 +14,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import (
-    correctiontools,
-    customertools,
-    deposittools,
-    readingtools,
-    selltools,
-    settlementtools,
-    shifttools,
-    stationtools,
-    suspensetools,
-)
+from gateway.commands import corrections as corrections_commands
+from gateway.commands import customers as customers_commands
+from gateway.commands import deposits as deposits_commands
+from gateway.commands import readings as readings_commands
+from gateway.commands import sell as sell_commands
+from gateway.commands import settlement as settlement_commands
+from gateway.commands import shifts as shifts_commands
+from gateway.commands import stations as stations_commands
+from gateway.commands import suspense as suspense_commands
 from gateway.custody import approve_sample_keys
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
@@ -73,15 +71,15 @@ class Terminal:
     capsys: pytest.CaptureFixture[str]
     world: SeededWorld = field(default_factory=SeededWorld)
     tools: tuple[Any, ...] = (
-        correctiontools,
-        customertools,
-        readingtools,
-        selltools,
-        stationtools,
-        deposittools,
-        shifttools,
-        settlementtools,
-        suspensetools,
+        corrections_commands,
+        customers_commands,
+        readings_commands,
+        sell_commands,
+        stations_commands,
+        deposits_commands,
+        shifts_commands,
+        settlement_commands,
+        suspense_commands,
     )
 
     @property

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import cases, pricetools
+from gateway import cases
 from gateway.__main__ import main
+from gateway.commands import prices as prices_commands
 from ledger.tariffs_format import read_book
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -30,7 +31,7 @@ CASES = {case["id"]: case for case in map(json.loads, LINES)}
 def priced(asked: bytes) -> tuple[int, list[Any], list[str]]:
     """Exit code, answers and complaints."""
     answers, complaints = io.StringIO(), io.StringIO()
-    code = pricetools.answer_all(BOOK, io.BytesIO(asked), answers, complaints)
+    code = prices_commands.answer_all(BOOK, io.BytesIO(asked), answers, complaints)
     return code, [json.loads(line) for line in answers.getvalue().splitlines()], complaints.getvalue().splitlines()
 
 
@@ -79,7 +80,7 @@ def test_a_line_without_end_is_refused_without_being_held() -> None:
     answers, complaints = io.StringIO(), io.StringIO()
     tracemalloc.start()
     try:
-        assert pricetools.answer_all(BOOK, asked, answers, complaints) == 2
+        assert prices_commands.answer_all(BOOK, asked, answers, complaints) == 2
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from gateway.commands.corrections import approve
 from gateway.corrections import Approved, GatewaysModule, PriceOfUnits
-from gateway.correctiontools import approve
 from gateway.deeds import Continue
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics

@@ -16,7 +16,7 @@ from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
 from ledger import audit
 from sts.modules.keystore import KeystoreError, MasterKey, ScryptCost, lock_in, read_keystore
-from tests.gateway.test_keytools import DES_KEY, MASTER, Machine
+from tests.gateway.commands.test_keys import DES_KEY, MASTER, Machine
 from tests.sts.keys import handle
 
 TOMS, IDAS, ONE = "tom's own long passphrase", "ida's own long passphrase", "a passphrase for the key store"

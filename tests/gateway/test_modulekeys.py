@@ -20,13 +20,14 @@ from config.kinds import Secret
 from config.load import SettingsFaults, load
 from config.settings import Settings, StsSettings
 from gateway import __main__ as program
-from gateway import check, custody, meterdesk, modulewatch, tokentools
+from gateway import check, custody, meterdesk, modulewatch
+from gateway.commands import tokens as tokens_commands
+from gateway.commands.modules import facts_of
 from gateway.keeper import Keeper
 from gateway.keyfile import write_keystore
 from gateway.keyplaces import place_of
 from gateway.keywatch import KeyWatch, books_now
 from gateway.metrics import Metrics
-from gateway.moduletools import facts_of
 from gateway.modulewatch import ModuleReport
 from gateway.purchase import State
 from ledger import audit, operators, vendingkeys
@@ -40,7 +41,7 @@ from sts.modules.pool import Member, ModulePool
 from sts.modules.prism.client import _instants
 from sts.modules.prism.simulated import Faults
 from sts.modules.prism.tokenapi import NodeStatus
-from tests.gateway.test_keytools import CHEAP, MASTER, Machine, _password
+from tests.gateway.commands.test_keys import CHEAP, MASTER, Machine, _password
 from tests.simulation.shop import open_counter, sample_keys
 from tests.sts.keys import DES_GROUP, HMAC_GROUP, NOW, handle, record
 from tests.sts.prism import served
@@ -362,7 +363,7 @@ def _token(machine: Machine, command: str) -> tuple[int, str, str]:
     logins = [words[words.index(option) + 1] for option in ("--as", "--with") if option in words]
     machine.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{_password(login)}\n" for login in logins)))
     parser = argparse.ArgumentParser()
-    tokentools.add_commands(
+    tokens_commands.add_commands(
         parser.add_subparsers(dest="command"),
         find_meter=meterdesk.find_meter,
         make_in_books=meterdesk.make_management,

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from gateway.commands.records import next_key
 from gateway.purchase import State
-from gateway.recordtools import next_key
 from ledger import customers, debts, metermoves, service_points
 from ledger.changes import ChangeRefused, Fault
 from ledger.debts import Agreement

@@ -18,9 +18,9 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
+from gateway.commands.records import next_key
 from gateway.deeds import Continue
 from gateway.purchase import Event, State
-from gateway.recordtools import next_key
 from gateway.vend import Ask, Done
 from ledger import debts, metermoves, service_points, tables
 from ledger.changes import ChangeRefused, Fault

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from channels.commands import Statement
+from gateway.commands.records import next_key
 from gateway.purchase import State
-from gateway.recordtools import next_key
 from gateway.reversal import Evidence, Reversal, Reverse, Reversed
 from gateway.vend import Done
 from ledger import audit, customers, debts, metermoves, overview, service_points, tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands import settlement
 from tests.gateway.terminal import METER, Terminal
 
 HEADER = "value_date,provider,provider_ref,amount,fee,our_ref\n"
@@ -139,12 +141,8 @@ def test_a_statement_sells_for_the_meter_that_was_written_beside_the_money(termi
 
 
 def test_the_shipped_mappings_are_listed(terminal: Terminal) -> None:
-    import argparse
-
-    from gateway import settlementtools
-
     parser = argparse.ArgumentParser()
-    settlementtools.add_commands(parser.add_subparsers(required=True))
+    settlement.add_commands(parser.add_subparsers(required=True))
     options = parser.parse_args(["settlement", "mappings"])
     assert options.run(options) == 0
     assert "mpesa-organisation" in terminal.capsys.readouterr().out

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from gateway.tokenmake import BOOKS_WARNING, SAMPLE_WARNING
-from gateway.tokenoptions import FindMeter
-from gateway.tokentools import add_commands
+from gateway.commands.tokenmake import BOOKS_WARNING, SAMPLE_WARNING
+from gateway.commands.tokenoptions import FindMeter
+from gateway.commands.tokens import add_commands
 from sts.explain import Candidate
 from sts.knownanswer import known_answers
 from sts.modules.contract import CreditRequest
@@ -457,7 +457,7 @@ def test_key_on_standard_input_that_is_no_text_is_refused_and_not_repeated(
     prepaid_token: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = io.TextIOWrapper(io.BytesIO(b"\xff\xfesecret"), encoding="utf-8")
-    monkeypatch.setattr("gateway.tokenoptions.sys.stdin", broken)
+    monkeypatch.setattr("gateway.commands.tokenoptions.sys.stdin", broken)
     monkeypatch.setattr(io, "StringIO", lambda _: broken)
     answer = prepaid_token("verify", TOKEN, *UNDER_TEST_KEY)
     assert answer.code == 2 and answer.err == "prepaid token verify: present vending key: hex digits expected\n"

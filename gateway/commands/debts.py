@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.commands.records import amount, answers, changing, day, debt_lines, looking, money, show
 from gateway.keysession import WELL, Group, Session, Unusable
-from gateway.recordtools import amount, answers, changing, day, debt_lines, looking, money, show
 from gateway.world import RealWorld, World
 from ledger import debts
 from ledger.debts import Agreement, Debt, Kind

@@ -19,8 +19,9 @@ from gateway import till
 from gateway.bulk.lines import CSV, BadFile
 from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
+from gateway.commands.listing import new_file
+from gateway.commands.stations import day_of, local_now, minor_of, shown
 from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
-from gateway.listing import new_file
 from gateway.logs import mask_phone
 from gateway.sale import receipt_of
 from gateway.settlement import taking
@@ -29,7 +30,6 @@ from gateway.settlement.mapping import BadMapping, load, shipped
 from gateway.settlement.matching import Run
 from gateway.settlement.reading import Terms
 from gateway.settlement.taking import Statement, Total
-from gateway.stationtools import day_of, local_now, minor_of, shown
 from gateway.world import RealWorld, World
 from ledger import pendingpayments, settlement, settlement_reports, statementlines
 from ledger.bulk.scratch import Scratch

@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from config.settings import UtilitySettings
-from gateway.keysession import WELL, Group, Session, Unusable
-from gateway.recordtools import (
+from gateway.commands.records import (
     answers,
     changing,
     history_lines,
@@ -22,6 +21,7 @@ from gateway.recordtools import (
     table,
     tenths,
 )
+from gateway.keysession import WELL, Group, Session, Unusable
 from gateway.tokens import key_of, key_text
 from ledger import metermoves, meters, service_points
 from ledger.meterlife import Deed, Status

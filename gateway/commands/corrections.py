@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo
 from channels.commands import LastToken
 from channels.contract import Inbound
 from config.settings import Settings
+from gateway.commands.sell import tenders_of
 from gateway.corrections import Approve, Approved, GatewaysModule, PriceOfUnits
 from gateway.deeds import Arrival
 from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
 from gateway.payment import OFFICE_CASH, AtCounter, PayAccount
 from gateway.reversal import Answer, Reversal, Reverse
 from gateway.sale import receipt_of
-from gateway.selltools import tenders_of
 from gateway.vend import Done, Shop
 from gateway.world import RealWorld, World
 from ledger import audit, corrections, records, statements, stations

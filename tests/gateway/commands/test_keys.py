@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import custody, keysession, keytools
+from gateway import custody, keysession
+from gateway.commands import keys as keys_commands
 from gateway.custody import KeyStore, admitted, approve_sample_keys, key_id_of, new_key, warnings
 from ledger import audit, operators, tables, vendingkeys
 from ledger.audit import Origin
@@ -107,7 +108,7 @@ class Machine:
         logins = [words[words.index(option) + 1] for option in ("--as", "--with") if option in words] if people else []
         self.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{x}\n" for x in (*map(_password, logins), *lines))))
         parser = argparse.ArgumentParser()
-        keytools.add_commands(parser.add_subparsers(required=True), world=self.world)
+        keys_commands.add_commands(parser.add_subparsers(required=True), world=self.world)
         if words[1] not in ("new-master", "new-transfer-key"):
             words += ["--config", str(self.config)]
         options = parser.parse_args(words)

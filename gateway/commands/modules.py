@@ -17,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import load
 from config.settings import Settings
-from gateway import banksimtools, simulatepaytools, simulatetools
+from gateway.commands import banksimulator as banksimulator_commands
+from gateway.commands import paysimulators as paysimulators_commands
+from gateway.commands import simulators as simulators_commands
 from gateway.keptkeys import members_of
 from gateway.modules import load_module, load_software, load_tables
 from gateway.modulewatch import ModuleReport, reports_now
@@ -62,9 +64,9 @@ def add_commands(subparsers: Any) -> Any:
     prism.add_argument("--out-of-service", action="store_true")
     prism.add_argument("--vends-until", type=_instant, metavar="INSTANT", help="as in 2026-12-31T00:00Z")
     prism.set_defaults(run=_simulate_prism)
-    simulatetools.add_centre(which)
-    banksimtools.add_bank(which)
-    simulatepaytools.add_payments(which)
+    simulators_commands.add_centre(which)
+    banksimulator_commands.add_bank(which)
+    paysimulators_commands.add_payments(which)
     return which
 
 

@@ -1,6 +1,6 @@
 """`prepaid meters`: a meter with its key, and key changes that an engineer asks for, signed in and on record.
 
-The deeds from the stock to the scrap are in `gateway/meterlifetools.py`.
+The deeds from the stock to the scrap are in `gateway/commands/meterlife.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gateway import meterlifetools
+from gateway.commands import meterlife as meterlife_commands
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.tokens import changed, key_of, key_text
 from gateway.world import RealWorld, World
@@ -43,7 +43,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     group.command(
         "key-changed", _key_changed, "the meter has taken its key change; an ENGINEER says so", people=1
     ).add_argument("drn")
-    meterlifetools.add_to(group)
+    meterlife_commands.add_to(group)
 
 
 def _show(session: Session) -> int:

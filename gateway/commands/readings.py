@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from gateway import app
 from gateway.bulk.readings import TOTAL
 from gateway.bulk.writing import writer
+from gateway.commands.listing import format_wanted, listed_to, write_list
+from gateway.commands.records import month
 from gateway.keysession import WELL, Books, Group, Session
-from gateway.listing import format_wanted, listed_to, write_list
-from gateway.recordtools import month
 from gateway.world import RealWorld, World
 from ledger import reading_report
 from ledger.operators import READERS, require_role

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config import languages
-from gateway.keysession import WELL, Group, Session, Unusable, say
-from gateway.recordtools import (
+from gateway.commands.records import (
     answers,
     changing,
     debt_lines,
@@ -19,6 +18,7 @@ from gateway.recordtools import (
     table,
     tenths,
 )
+from gateway.keysession import WELL, Group, Session, Unusable, say
 from gateway.world import RealWorld, World
 from ledger import customers, overview
 from ledger.overview import Overview

@@ -27,8 +27,8 @@ from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
 from channels.iso8583.switch_books import Fate, Patience, Sale, slip, unresolved
 from channels.iso8583.switch_file import day_file
 from channels.iso8583.switch_messages import Terminal
+from gateway.commands.stations import day_of
 from gateway.keysession import NO, UNUSABLE, WELL, Unusable, say, write_new
-from gateway.stationtools import day_of
 from gateway.typed import rate_of
 from gateway.world import RealWorld, seeded
 from ledger.money import plain, to_minor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from gateway.commands.records import amount, answers, changing, looking, show
 from gateway.keysession import WELL, Group, Session, Unusable
-from gateway.recordtools import amount, answers, changing, looking, show
 from gateway.world import RealWorld, World
 from ledger import pins
 from ledger.money import to_minor

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gateway.commands.records import act_of, amount, answers, changing, day, looking, money, show, table
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say, write_new
-from gateway.recordtools import act_of, amount, answers, changing, day, looking, money, show, table
 from gateway.vouchersheet import sheet
 from gateway.world import RealWorld, World
 from ledger import vouchers

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from gateway.commands.prices import document_in
+from gateway.commands.records import month as month_of
 from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, listed, say
 from gateway.meterdesk import with_store
 from gateway.preview import BANDS_KWH, Preview, Totals, alone, preview
-from gateway.pricetools import document_in
 from gateway.recompute import NotRecomputed, recompute
-from gateway.recordtools import month as month_of
 from gateway.world import RealWorld, World
 from ledger import sold, tariffs
 from ledger.money import plain

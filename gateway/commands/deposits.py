@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway.commands.stations import day_of, local_now, minor_of, require_reader, shown
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.sale import receipt_of
-from gateway.stationtools import day_of, local_now, minor_of, require_reader, shown
 from gateway.world import RealWorld, World
 from ledger import deposits
 from ledger.deposits import Batch, Deposit, New, Slip

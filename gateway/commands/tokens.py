@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from config.settings import Settings
 from gateway import app
-from gateway.tokenmake import add_make
-from gateway.tokenoptions import (
+from gateway.commands.tokenmake import add_make
+from gateway.commands.tokenoptions import (
     NO,
     WELL,
     Approve,

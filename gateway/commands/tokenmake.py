@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from config.settings import Settings
 from gateway import logs
-from gateway.tokenoptions import (
+from gateway.commands.tokenoptions import (
     WELL,
     Unusable,
     add_identity,

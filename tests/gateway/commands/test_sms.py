@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from channels.smpp.message_centre import Fault, IdForm
-from gateway import simulatetools
 from gateway.__main__ import main
+from gateway.commands import simulators as simulators_commands
 from gateway.world import RealWorld
 from ledger import audit, links, sms, tables
 from ledger.sms import SentRow
@@ -124,7 +124,7 @@ def test_what_became_of_a_receipt_is_shown(config: Path, capsys: pytest.CaptureF
 
 def _options(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    simulatetools.add_centre(parser.add_subparsers())
+    simulators_commands.add_centre(parser.add_subparsers())
     return parser.parse_args(["smsc", *arguments])
 
 
@@ -133,7 +133,7 @@ def test_the_message_centre_misbehaves_as_it_is_told(capsys: pytest.CaptureFixtu
         "--fault", "throttle=0.1", "--fault", "early_receipt=1", "--receipt-ids", "decimal", "--response-ids", "hex",
         "--receipts-in", "parameters", "--binds-max", "2", "--no-message-ids",
     )  # fmt: skip
-    settings = simulatetools.settings_of(told, "x")
+    settings = simulators_commands.settings_of(told, "x")
     assert settings.fault_rates == {Fault.THROTTLE: 0.1, Fault.EARLY_RECEIPT: 1.0}
     assert (settings.response_ids, settings.receipt_ids) == (IdForm.HEX, IdForm.DECIMAL)
     assert (settings.receipts, settings.receipt_text, settings.receipt_tlvs) == (True, False, True)

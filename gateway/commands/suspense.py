@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.commands.stations import local_now, shown
 from gateway.keysession import WELL, Books, Group, Session, say
-from gateway.stationtools import local_now, shown
 from gateway.world import RealWorld, World
 from ledger import suspense
 from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, SuspenseRow

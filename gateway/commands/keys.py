@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway import custody, modulewatch
+from gateway.commands.operators import add_audit, add_operators
 from gateway.custody import Order
 from gateway.keptkeys import name_of
 from gateway.keylock import add_lock
@@ -30,7 +31,6 @@ from gateway.keysession import (
     say,
     write_new,
 )
-from gateway.operatortools import add_audit, add_operators
 from gateway.world import RealWorld, World
 from ledger import operators, vendingkeys
 from ledger.operators import Role

@@ -14,9 +14,9 @@ from gateway.bulk.lines import CSV, JSON, JSONL, BadFile, format_of, sha256_of
 from gateway.bulk.progress import Progress
 from gateway.bulk.repair import write_repair
 from gateway.bulk.run import Import, Report, Source
+from gateway.commands.listing import format_wanted, listed_to, new_file, write_list
 from gateway.intake import faults_told, occasion_of, terms_of
 from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
-from gateway.listing import format_wanted, listed_to, new_file, write_list
 from gateway.world import RealWorld, World
 from ledger import audit, records
 from ledger.audit import Origin

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.keysession import WELL, Group, Session, Unusable
-from gateway.recordtools import (
+from gateway.commands.records import (
     answers,
     changing,
     history_lines,
@@ -19,6 +18,7 @@ from gateway.recordtools import (
     table,
     tenths,
 )
+from gateway.keysession import WELL, Group, Session, Unusable
 from gateway.world import RealWorld, World
 from ledger import service_points
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gateway.commands.stations import local_now, minor_of, require_reader, shown
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
-from gateway.stationtools import local_now, minor_of, require_reader, shown
 from gateway.world import RealWorld, World
 from ledger import shifts
 from ledger.operators import Role

@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from gateway import __main__, bankdaytools
+from gateway import __main__
+from gateway.commands import bankday as bankday_commands
 from ledger.bank_tables import bank_request
 from ledger.bankfile import Header, Line, read, written
 from ledger.bankmatch import Class
@@ -27,7 +28,7 @@ LINE = Line(
 @pytest.fixture
 def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
     terminal = Terminal(tmp_path, f"sqlite:///{tmp_path}/t.db", monkeypatch, capsys)
-    terminal.tools = (*terminal.tools, bankdaytools)
+    terminal.tools = (*terminal.tools, bankday_commands)
     return terminal.set_up()
 
 
@@ -93,7 +94,7 @@ def test_a_file_that_is_not_as_agreed_says_where(at: Terminal, tmp_path: Path) -
 
 
 def test_every_class_has_its_line_in_the_documentation() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "iso8583.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "iso8583.md").read_text(encoding="utf-8")
     assert [kind for kind in Class if f"`{kind.value}`" not in page] == []
 
 

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import keytools, tarifftools
+from gateway.commands import keys as keys_commands
+from gateway.commands import tariffs as tariffs_commands
 from gateway.preview import Totals, alone, preview
 from gateway.purchase import State
 from gateway.sale import priced_from, priced_from_json, split_json
@@ -71,8 +72,8 @@ class Desk:
         """One command's exit code."""
         parser = argparse.ArgumentParser()
         commands = parser.add_subparsers(dest="command")
-        tarifftools.add_commands(commands, world=self.world)
-        keytools.add_commands(commands, world=self.world)
+        tariffs_commands.add_commands(commands, world=self.world)
+        keys_commands.add_commands(commands, world=self.world)
         group, what, *rest = words
         signed = ["--as", login, "--password-file", str(self.config.parent / login)] if login else []
         configured = [] if what == "check" else ["--config", str(self.config)]
