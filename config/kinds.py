@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from functools import cache
+from typing import Annotated, Any, Final, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,13 @@ Count = Annotated[int, Between(1, 10_000_000)]
 Name = Annotated[str, Text(1, 40, r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, dots, dashes and underscores")]
 FilePath = Annotated[str, Text(0, 4096)]
 Networks = Annotated[str, Text(0, 4096)]  # addresses and networks, separated by blanks: "196.201.214.0/24 10.0.0.5"
+
+
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """What may stand in each field of a class of settings, by name; read once a class, because that takes long."""
+    return _hints_of(kind)
+
+
+@cache
+def _hints_of(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)

@@ -28,7 +28,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +65,7 @@ class TemplateFault(ValueError):
     """A text that cannot be read: says what is wrong and where."""
 
 
+@cache
 def template(text: str) -> Template:
     """A text in pieces. Raises `TemplateFault`."""
     pieces: list[str | Field | Optional] = []
@@ -367,18 +370,30 @@ def load(default: str = LAST_RESORT, folder: Path | None = None, on_gap: Callabl
 
     A file that is not TOML is left out and named in the catalogue's `faults`. OSError when a file cannot be read.
     """
-    documents: dict[str, Mapping[str, Any]] = {}
-    faults: list[str] = []
-    sources = [files("config").joinpath("languages"), *([folder] if folder is not None else [])]
-    for source in sources:
-        for file in sorted(source.iterdir(), key=lambda entry: entry.name):
-            code, _, ending = file.name.rpartition(".")
-            if ending != "toml":
-                continue
-            try:
-                documents[code] = tomllib.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:  # not TOML, or not UTF-8
-                faults.append(f"{code}: {error}")
+    documents, faults = _shipped()
+    if folder is not None:
+        own, own_faults = _documents(folder)
+        documents, faults = documents | own, faults + own_faults
     catalogue = Catalogue(documents, default, on_gap)
     catalogue.faults = (*faults, *catalogue.faults)
     return catalogue
+
+
+@cache
+def _shipped() -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    return _documents(files("config").joinpath("languages"))
+
+
+def _documents(source: Traversable) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    """The language files of a folder by code, and what is wrong with those that cannot be read."""
+    documents: dict[str, Mapping[str, Any]] = {}
+    faults: list[str] = []
+    for file in sorted(source.iterdir(), key=lambda entry: entry.name):
+        code, _, ending = file.name.rpartition(".")
+        if ending != "toml":
+            continue
+        try:
+            documents[code] = tomllib.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:  # not TOML, or not UTF-8
+            faults.append(f"{code}: {error}")
+    return documents, tuple(faults)

@@ -19,12 +19,12 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from config import bank_checks, channel_checks, provider_checks
-from config.kinds import Secret
+from config.kinds import Secret, hints_of
 from config.money import (
     BankSettings,
     CheckoutSettings,
@@ -399,7 +399,7 @@ class _Reader:
         for key in table:
             if key not in known:
                 self.fault(f"{where}.{key}", None, "a known key" + suggestion(key, known), "an unknown one")
-        hints = get_type_hints(kind, include_extras=True)
+        hints = hints_of(kind)
         values: dict[str, Any] = {}
         for entry in fields(kind):  # type: ignore[arg-type]
             path = f"{where}.{entry.name}"
@@ -581,7 +581,7 @@ _CHECKS: Final[Mapping[type, _Check]] = {
 
 def _keys(kind: type) -> list[str]:
     """The keys that a section may have; a secret has three, or two if it may not be inline."""
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     keys: list[str] = []
     for entry in fields(kind):
         keys.append(entry.name)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from config.kinds import NO_SECRET, Between, Count, FilePath, Name, Networks, Seconds, Secret, Text
+from config.kinds import NO_SECRET, Between, Count, FilePath, Name, Networks, Seconds, Secret, Text, hints_of
 from config.money import (
     BankSettings,
     CheckoutSettings,
@@ -474,7 +474,7 @@ class Settings:
             value = getattr(self, section.name)
             for table in value if isinstance(value, tuple) else (value,):
                 where = f"[[{section.name}]] {table.name}" if isinstance(value, tuple) else f"[{section.name}]"
-                for name, hint in get_type_hints(type(table), include_extras=True).items():
+                for name, hint in hints_of(type(table)).items():
                     if hint == FilePath and getattr(table, name):
                         found.append((f"{where} {name}", getattr(table, name)))
         return found

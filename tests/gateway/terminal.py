@@ -81,6 +81,7 @@ class Terminal:
         settlement_commands,
         suspense_commands,
     )
+    _parser: tuple[tuple[Any, ...], argparse.ArgumentParser] | None = None
 
     @property
     def config(self) -> Path:
@@ -118,14 +119,20 @@ class Terminal:
         logins = [words[words.index(option) + 1] for option in ("--as", "--with") if option in words]
         typed = [*(f"password of {login}" for login in logins), *lines]
         self.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{x}\n" for x in typed)))
-        parser = argparse.ArgumentParser()
-        commands = parser.add_subparsers(required=True)
-        for tools in self.tools:
-            tools.add_commands(commands, world=self.world)
-        options = parser.parse_args([*words, "--config", str(self.config)])
+        options = self.parser().parse_args([*words, "--config", str(self.config)])
         code = options.run(options)
         said = self.capsys.readouterr()
         return Answer(code, said.out, said.err)
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Of all its commands; made once, because that takes longer than most of them."""
+        if self._parser is None or self._parser[0] is not self.tools:
+            parser = argparse.ArgumentParser()
+            commands = parser.add_subparsers(required=True)
+            for tools in self.tools:
+                tools.add_commands(commands, world=self.world)
+            self._parser = self.tools, parser
+        return self._parser[1]
 
     def well(self, line: str, *lines: str) -> str:
         answer = self.type(line, *lines)
