@@ -1,5 +1,6 @@
 # make run      try it: sets up what it needs and starts the demonstration
 # make test     everything the continuous integration checks
+# make search   the properties again, with examples chosen by chance
 # make bench    the speed figures
 # make format   lay the code out
 # make pins     write constraints.txt anew from what is installed
@@ -18,7 +19,7 @@ RUN_STAMP := $(VENV)/run.stamp
 TEST_STAMP := $(VENV)/test.stamp
 
 .DEFAULT_GOAL := test
-.PHONY: run test bench format pins clean
+.PHONY: run test search bench format pins clean
 
 run: $(RUN_STAMP)
 	$(BIN)/prepaid demo
@@ -29,6 +30,10 @@ test: $(TEST_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 3
+
+search: $(TEST_STAMP)
+	$(BIN)/python -m pytest --hypothesis-profile search --numprocesses logical --maxprocesses 3 \
+	  $$(grep -rl --include='*.py' 'from hypothesis' tests | grep '/test_')
 
 bench: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench

@@ -10,9 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ledger.store import migrate
 from tests.postgres import NONE_FOUND, Cluster, find_binaries, in_a_thread, postgres
+
+# The same examples each time, so that a change is judged by itself; `make search` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
