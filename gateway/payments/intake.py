@@ -287,6 +287,10 @@ class _Work:
         is_closing = self.now >= closes
         if not is_closing:
             at = min(at, closes)
+        if following.effect is Effect.COLLECT and (is_closing or not self._is_awaited(payment)):
+            # Nobody is prompted for an order that is closed. That the source never had the request may be a moment too
+            # early, so it is asked on.
+            following = life.Step(State.UNCLEAR, Effect.ASK)
         if following.effect is Effect.COLLECT:
             self.done.collects.append(replace(payment, state=following.state.value))
             at = self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
@@ -300,6 +304,13 @@ class _Work:
             self.told.outcome = "GOES_ON"
         if is_closing:
             self._close_order(payment, Reason.PAYMENT_EXPIRED)
+
+    def _is_awaited(self, payment: PaymentRow) -> bool:
+        """Whether what it is to pay for still waits for it."""
+        if payment.purchase_id is None:
+            return True
+        row = self.unit.purchases.get(payment.purchase_id)
+        return row is not None and Stands(row.state) is Stands.AWAITING
 
     def _close(self, payment: PaymentRow, state: State, said: Said) -> None:
         """No money comes, or none is waited for any more."""
