@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from channels.commands import Buy
+from gateway.desk import VendingDesk
+from gateway.metrics import Metrics
 from gateway.payments.contract import Collect
+from gateway.payments.desk import PaymentDesk
 from gateway.reversal import Reversal
+from ledger.store import open_store
 from tests.gateway.payments.till import STRANGER, Till, open_till
 from tests.simulation.shop import METER
 
@@ -55,3 +61,36 @@ async def test_a_request_on_its_way_when_the_order_is_closed_is_still_asked_abou
         assert await till.states() == ["VENDED"] and till.sent.keys() == ["payment_expired", "sold"]
         assert await till.balance(f"prepaid:{STRANGER}") == 0
         await till.check()
+
+
+async def test_one_payment_heard_of_by_two_nodes_at_once_is_booked_once(database_url: str) -> None:
+    """Callback here, poll there, the same again; money for an order and money that came by itself."""
+    async with open_till(database_url) as till:
+        other = await open_store(till.counter.url)
+        desk = VendingDesk(till.counter.shop, other, till.sent, Metrics())
+        second = PaymentDesk(till.counter.shop, other, desk, [(till.settings, till.money)], Metrics())
+        try:
+            for number in range(6):
+                ref = await till.order(40_000 + number)
+                word, by_itself = till.money.take(ref), till.money.paybill(STRANGER, METER, 30_000 + number)
+                again, back = till.money.charge_again(ref), till.money.paybill(STRANGER, "rent", 20_000 + number)
+                words = [word, by_itself, again, back]
+                await asyncio.gather(
+                    till.payments.received("mpesa", words),
+                    second.received("mpesa", words[::-1]),
+                    second.look("mpesa"),
+                    till.payments.look("mpesa"),
+                    till.payments.received("mpesa", [till.money.take_back(back)]),
+                    second.received("mpesa", [word]),
+                )
+                await till.settle()
+                await second.idle()
+            assert await till.states() == ["VENDED"] * 12 and await till.tokens() == 12
+            held = await till.held()
+            assert sum(1 for one in held if one[:2] == ("SECOND_PAYMENT", "OPEN")) == 6
+            assert all(state == "RESOLVED" for reason, state, _ in held if reason == "METER_UNKNOWN")
+            await till.check()
+        finally:
+            await second.close()
+            await desk.close()
+            await other.close()
