@@ -26,7 +26,7 @@ from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.batch import BLOCK_METER
 from ledger.correction_tables import correction_state
-from ledger.corrections import Addressee, Case, CorrectionRefused, Kind, Owner, State, require_there
+from ledger.corrections import Addressee, Case, CorrectionRefused, Kind, Owner, State, require_source, require_there
 from ledger.operators import require_other
 from ledger.pricing import Tariff
 from ledger.unit import Meter, Need, Point, PurchaseRow, Unit
@@ -124,6 +124,8 @@ class Approve:
             raise CorrectionRefused(f"the sale is older than {days} days")
         is_cash = self.case.details.get("to") == "cash"
         assert row.payer_id is not None
+        if not is_cash:
+            require_source(row.channel)
         payer = unit.balances.get(row.payer_id)
         if not is_cash and payer is not None and payer.closed_at is not None:
             raise CorrectionRefused("the account that paid is closed since: refuse this one and ask with --to cash")
@@ -297,7 +299,7 @@ class Approve:
             self.shop.world.new_id(),
             kind,
             postings,
-            limited=(limited,),
+            limited=(limited,) if limited in unit.balances else (),  # what a bank owes us has no floor
             business_date=self.shop.local(now).date(),
             recorded_at=now,
             purchase_id=self.case.purchase_id,

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger import audit, operators, tables
+from ledger import audit, bank_batch, operators, tables
 from ledger.audit import Origin
 from ledger.correction_tables import correction, correction_state
 from ledger.operators import Role
@@ -114,6 +114,7 @@ class Original:
     state: str
     is_correction: bool
     tariff_code: str | None
+    channel: str
 
 
 def original(connection: sa.Connection, receipt: str) -> Original:
@@ -125,9 +126,9 @@ def original(connection: sa.Connection, receipt: str) -> Original:
     # A reversal of the same sale, or another correction, waits here until this one is decided.
     connection.execute(sa.select(tables.meter.c.id).where(tables.meter.c.id == found).with_for_update())
     row = connection.execute(
-        sa.select(p.id, p.meter_id, p.service_point_id, p.amount_minor, p.state, p.sale, p.tariff_code).where(
-            p.receipt == receipt
-        )
+        sa.select(
+            p.id, p.meter_id, p.service_point_id, p.amount_minor, p.state, p.sale, p.tariff_code, p.channel
+        ).where(p.receipt == receipt)
     ).one()
     if row.state not in STANDING:
         raise CorrectionRefused(f"the purchase of receipt {receipt} is {row.state}: only a sale can be corrected")
@@ -139,6 +140,7 @@ def original(connection: sa.Connection, receipt: str) -> Original:
         row.state,
         "case" in json.loads(row.sale or "{}"),
         row.tariff_code,
+        row.channel,
     )
 
 
@@ -215,6 +217,8 @@ def _check(connection: sa.Connection, wish: Wish, sale: Original) -> None:
     if wish.kind is not Kind.FAULTY_METER and wish.amount_minor > sale.amount_minor:
         raise CorrectionRefused(f"at most the {sale.amount_minor} minor units of the sale, got {wish.amount_minor}")
     if wish.kind is Kind.REFUND_MONEY:
+        if wish.details.get("to") != "cash":
+            require_source(sale.channel)
         return
     target = connection.execute(sa.select(m.drn, m.status, m.service_point_id).where(m.drn == wish.drn)).one_or_none()
     if target is None:
@@ -234,6 +238,12 @@ def _check(connection: sa.Connection, wish: Wish, sale: Original) -> None:
             raise CorrectionRefused(f"meter {own.drn} of the sale is {own.status}: a replaced one expected")
         if target.service_point_id != sale.service_point_id:
             raise CorrectionRefused(f"meter {wish.drn} is not in the place of {own.drn}: another service point")
+
+
+def require_source(channel: str) -> None:
+    """Refuse to give back to its source what a bank has debited: it never hears of it, and pays us all the same."""
+    if channel == bank_batch.CHANNEL:
+        raise CorrectionRefused("a bank has taken this money and is told of no refund: ask with --to cash")
 
 
 @dataclass(frozen=True, slots=True)

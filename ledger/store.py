@@ -188,6 +188,12 @@ def _again(error: BaseException) -> bool:
     )
 
 
+def _of_driver(error: BaseException) -> BaseException:
+    """The driver's own error, where SQLAlchemy stands before it: its words for asyncpg's are errors of its own."""
+    found = getattr(error, "orig", None) or error
+    return found.__cause__ if isinstance(found.__cause__, asyncpg.PostgresError | asyncpg.InterfaceError) else found
+
+
 _CONFLICTS_USUAL: Final = 3
 
 
@@ -250,7 +256,7 @@ class Store:
             try:
                 return await self.transact(lambda connection: _noted(connection, deed, note))
             except (Conflict, sa.exc.DBAPIError) as error:
-                if not tries or not _again(getattr(error, "orig", None) or error):
+                if not tries or not _again(_of_driver(error)):
                     raise
                 log.warning("a deed is tried again: %s", type(error).__name__)
 

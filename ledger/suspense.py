@@ -273,7 +273,8 @@ def refund_ended(
 ) -> bool:
     """The source has given it back (`why` None), which is posted; or it will not, and the item is open again.
 
-    False if somebody else has seen to it already.
+    A source that will not, for it took the money back of its own accord, leaves nothing to decide on. False if somebody
+    else has seen to it already.
     """
     r = source_refund.c
     row = connection.execute(sa.select(source_refund).where(r.id == refund_id).with_for_update()).mappings().one()
@@ -282,13 +283,26 @@ def refund_ended(
     ended = {"state": "DONE" if why is None else "FAILED", "why": why, "closed_at": now, "next_ask_at": None}
     connection.execute(source_refund.update().where(r.id == refund_id).values(**ended))
     of_item = suspense.c.id == row["item_id"]
+    is_gone = why is None or _is_taken_back(connection, row["item_id"])
     if why is not None:
-        connection.execute(suspense.update().where(of_item).values(state=OPEN))
         _step(connection, row["item_id"], "FAILED", REFUND, row["payer"], row["source"], why, now)
+    if not is_gone:
+        connection.execute(suspense.update().where(of_item).values(state=OPEN))
         return True
     aside, clearing = id_of(f"suspense:{row['source']}"), id_of(f"clearing:{row['source']}")
+    kind = "payment_refunded" if why is None else "payment_reversed"
     postings = entries.moved(aside, clearing, row["amount_minor"])
-    books.record(connection, txn_id, "payment_refunded", postings, business_date=today, recorded_at=now)
-    approved = decisions(connection, row["item_id"])[-1].who
-    connection.execute(suspense.update().where(of_item).values(**_resolved(Resolution.REFUNDED, txn_id, approved, now)))
+    books.record(connection, txn_id, kind, postings, business_date=today, recorded_at=now)
+    if why is None:
+        resolution, by = Resolution.REFUNDED, decisions(connection, row["item_id"])[-1].who
+    else:
+        resolution, by = Resolution.REVERSED, row["source"]
+    connection.execute(suspense.update().where(of_item).values(**_resolved(resolution, txn_id, by, now)))
     return True
+
+
+def _is_taken_back(connection: sa.Connection, item_id: UUID) -> bool:
+    """Whether the source took the payment of this item back; it cannot between now and the end of this transaction."""
+    of_item = sa.select(suspense.c.payment_id).where(suspense.c.id == item_id).scalar_subquery()
+    state = connection.execute(sa.select(payment.c.state).where(payment.c.id == of_item).with_for_update()).scalar_one()
+    return bool(state == "REVERSED")

@@ -90,7 +90,12 @@ class Unclear:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Asked for the status: the source never had this request, so the same may be sent again."""
+    """Asked for the status: the source never had this request, so the same may be sent again.
+
+    Not `is_certain`: it may have had it, but bears the same again. A refusal of that says nothing of the first.
+    """
+
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ STEP_MINOR: Final = 100
 KENYA: Final = timezone(timedelta(hours=3), "EAT")
 _RESULTS_MAX: Final = 10_000
 _REVERSED_ALREADY: Final = "R000001"
+_OVER: Final = "over: "  # how the detail begins where a question's answer says that a reversal is over, and not why
 _TOO_MANY: Final = frozenset({"500.003.02", "500.003.03"})  # a second, or a day
 _TIME: Final = re.compile(r"[0-9]{14}")
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,20}")
@@ -149,13 +150,16 @@ class Daraja:
     async def ask_reversal(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
         """How a reversal stands, if its result has come; else ask, and the answer comes by callback.
 
-        Unknown where the request was never answered: the same may be sent again, for no transaction is reversed twice.
+        Unknown where the request was never answered, or the one that was is over without a word of why: the same may
+        be sent again, for no transaction is reversed twice, and its result says whether that was the second.
         """
         known = self._results.get(key)
         if known is not None and known.state is not PaymentState.PENDING:
             return known
-        if not provider_ref:
-            return Unknown()
+        if known is not None:
+            del self._results[key]
+        if known is not None or not provider_ref:
+            return Unknown(is_certain=False)
         reply = await self.post(
             "/mpesa/transactionstatus/v1/query",
             {
@@ -177,7 +181,7 @@ class Daraja:
         """Take up the result of a reversal, for the next question about it. Raises NotReadable, Forged."""
         event = self.read_result(callback)
         assert event.our_ref is not None
-        if event.state is not PaymentState.PENDING:
+        if event.state is not PaymentState.PENDING or event.detail.startswith(_OVER):
             while len(self._results) >= _RESULTS_MAX:
                 del self._results[next(iter(self._results))]
             self._results[event.our_ref] = event
@@ -197,6 +201,8 @@ class Daraja:
         detail = text_of(result, "ResultDesc", 200, may_be_empty=True)
         if "asked" in asked:
             code, detail = _status_of_reversal(result, code, detail)
+            if code not in ("", "0"):  # perhaps for the one before it was done: that is not told here
+                code, detail = "", f"{_OVER}{code}"
         if code in ("0", _REVERSED_ALREADY):
             state, why = PaymentState.SUCCESS, None
         elif code == "":

@@ -309,8 +309,11 @@ class PaymentDesk:
         else:
             answer = await self._asked(place, partial(source.refund_status, refund.id, refund.provider_ref))
             if isinstance(answer, Unknown):
+                is_certain = answer.is_certain
                 ask = partial(source.refund, refund.id, refund.receipt, refund.payer, refund.amount_minor)
                 answer = await self._asked(place, ask)
+                if isinstance(answer, Declined) and not is_certain:
+                    answer = Unclear(answer.detail)  # of the repeat: the first may have given it back
         now = self._shop.world.now()
         self._metrics.payment_said(place.settings.name, "REFUND", type(answer).__name__.upper())
         why: str | None = None

@@ -30,7 +30,7 @@ from gateway.quoting import quoted
 from gateway.sale import receipt_of
 from gateway.vend import PAYMENT, Done, Life, Shop, Vending, require_in_service
 from ledger import books, payments, tables
-from ledger.payment_rows import OPEN, Held, PaymentRow, Purpose, Resolution
+from ledger.payment_rows import ASKED, OPEN, Held, PaymentRow, Purpose, Resolution
 from ledger.payment_tables import payment_event
 from ledger.payments_batch import prepaid_id
 from ledger.reasons import Reason, Refusal
@@ -287,6 +287,10 @@ class _Work:
         is_closing = self.now >= closes
         if not is_closing:
             at = min(at, closes)
+        if following.effect is Effect.COLLECT and (is_closing or not self._is_awaited(payment)):
+            # Nobody is prompted for an order that is closed. That the source never had the request may be a moment too
+            # early, so it is asked on.
+            following = life.Step(State.UNCLEAR, Effect.ASK)
         if following.effect is Effect.COLLECT:
             self.done.collects.append(replace(payment, state=following.state.value))
             at = self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
@@ -300,6 +304,13 @@ class _Work:
             self.told.outcome = "GOES_ON"
         if is_closing:
             self._close_order(payment, Reason.PAYMENT_EXPIRED)
+
+    def _is_awaited(self, payment: PaymentRow) -> bool:
+        """Whether what it is to pay for still waits for it."""
+        if payment.purchase_id is None:
+            return True
+        row = self.unit.purchases.get(payment.purchase_id)
+        return row is not None and Stands(row.state) is Stands.AWAITING
 
     def _close(self, payment: PaymentRow, state: State, said: Said) -> None:
         """No money comes, or none is waited for any more."""
@@ -402,13 +413,14 @@ class _Work:
         clearing, aside = prepaid.clearing(payment.source), prepaid.suspense(payment.source)
         for item in self.unit.suspense.values():
             if item.payment_id == payment.id and item.amount_minor > 0:
-                if item.state == OPEN:
+                if item.state in (OPEN, ASKED):  # whatever people were about to decide: there is nothing left
                     txn_id = self._move("payment_reversed", aside, clearing, item.amount_minor)
                     payments.resolve(self.unit, item, Resolution.REVERSED, txn_id, payment.source, self.now)
                     self._put(taken, "TAKEN_BACK", Said.REVERSED)
                     return
                 if item.resolution == Resolution.REFUNDED or item.state != "RESOLVED":
-                    # Two people are giving it back, or have: this is the source's word of just that.
+                    # Two people have it given back: this is the source's word of just that, or `suspense.refund_ended`
+                    # finds what the payment says now.
                     self._put(taken, "NOTED", Said.REVERSED)
                     return
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from channels.commands import Unreadable
 from config.settings import Settings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
@@ -16,6 +17,7 @@ from gateway.payments.contract import PaymentState
 from gateway.payments.desk import PaymentDesk
 from gateway.vend import Shop
 from ledger import payment_tables
+from ledger.reasons import Reason
 from ledger.records import ensure_accounts
 from ledger.store import open_store
 from sts.modules.software import SoftwareModule
@@ -142,4 +144,40 @@ def test_what_a_source_took_back_after_the_sale_is_written_off_by_two(office: Te
     office.well(f"suspense resolve {code} --write-off --as fin.zoe --reason 'the payer is gone'")
     office.well(f"suspense approve {code} --as fin.max")
     assert (office.balance("loss:payments"), office.balance("suspense:mpesa")) == (-30_000, 0)
+    office.check()
+
+
+@pytest.mark.parametrize("how", ["resolve {} --wallet A100002", "refund {}"])
+def test_what_its_source_takes_back_while_people_decide_on_it_is_decided(office: Terminal, how: str) -> None:
+    """The money is gone: nobody may put it into a wallet, give it back a second time, or buy with it."""
+    money = MobileMoney(now=office.world.now)
+    word = money.paybill(STRANGER, "rent", 30_000)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    code = _code(office)
+    office.well(f"suspense {how.format(code)} --as fin.zoe --reason 'his brother paid'")
+    _at_the_source(office, money, lambda till: till.hears(money.take_back(word)))
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    office.no(f"suspense approve {code} --as fin.max", "is RESOLVED, not ASKED")
+    assert "REVERSED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
+    office.check()
+
+
+def test_a_refund_that_is_declined_because_its_source_took_the_money_back_itself_is_done(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now, refunds=["declined"])
+    word = money.paybill(STRANGER, "rent", 30_000)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    code = _code(office)
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
+    office.well(f"suspense approve {code} --as fin.max")
+
+    async def taken_back(till: Till) -> None:
+        await till.hears(money.take_back(word))
+        await till.payments.look_for_refunds()
+        await till.settle()
+        await till.text(Unreadable(Reason.AMOUNT_NEEDED, METER))
+        assert await till.tokens() == 0
+
+    _at_the_source(office, money, taken_back)
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    assert "REVERSED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
     office.check()
