@@ -1,18 +1,20 @@
 """One business day line by line, three ways: our books, the bank's messages as kept, the bank's file. Pure.
 
-Every purchase that any of them knows comes out once, in one class. A class says who looks at it (`OWNER`) and what is
-proposed; nothing is posted here. Amounts are minor units; a purchase's effect is what the bank owes for it.
+Every purchase that any of them knows comes out once, in one class. Which line is about which purchase, the matcher of
+`ledger/matching.py` says; the classes here say what the two tell of it. A class has somebody who looks at it (`OWNER`)
+and a proposal; nothing is posted here. Amounts are minor units; a purchase's effect is what the bank owes for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from ledger import matching
 from ledger.bankfile import Line
 
 
@@ -78,6 +80,11 @@ class Ours:
         """What the bank owes for it by our books."""
         return self.amount_minor if self.is_sold and not self.is_reversed else 0
 
+    @property
+    def rank(self) -> int:
+        """Of several with one key, who is more likely in the bank's file: a sale, one taken back, one refused."""
+        return (1 if self.is_reversed else 0) if self.is_sold else 2
+
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
@@ -90,6 +97,11 @@ class Theirs:
     def effect_minor(self) -> int:
         """What the bank says that it owes for it."""
         return self.line.amount_minor if self.line.is_approved and not self.line.is_reversed else 0
+
+    @property
+    def rank(self) -> int:
+        """Of several about one purchase, which counts: a debit that stands, one taken back, a refusal."""
+        return (1 if self.line.is_reversed else 0) if self.line.is_approved else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,30 +131,58 @@ class Finding:
 def match(day: date, ours: Iterable[Ours], theirs: Iterable[Theirs]) -> list[Finding]:
     """Every purchase of a business date in its class, ours in their order first.
 
-    The sum of `difference_minor` is the whole difference of the day.
+    The sum of `difference_minor` is the whole difference of the day. Of several lines about one purchase, that of its
+    amount and meter is compared with it, a debit that stands before one taken back or refused; the others are listed
+    twice. Neither the order of the file nor that of ours decides a class.
     """
-    by_key: dict[str, list[Theirs]] = {}
-    for one in theirs:
-        by_key.setdefault(one.line.key, []).append(one)
+    mine = list(ours)
+    lines = sorted(theirs, key=lambda one: (one.line.drn, one.line.code, one.line.is_reversed, one.number))
+    of_mine: dict[int, Theirs] = {}
+    more: dict[int, list[Theirs]] = {}
+    unknown: dict[str, list[Theirs]] = {}
+    here = [
+        matching.Ours(at, (one.key,), one.amount_minor, "", mark=_meter(one.drn), rank=one.rank)
+        for at, one in sorted(enumerate(mine), key=lambda item: item[1].request_id)
+    ]
+    there = [
+        matching.Theirs(at, (one.line.key,), one.line.amount_minor, "", mark=_meter(one.line.drn), rank=one.rank)
+        for at, one in enumerate(lines)
+    ]
+    for pair in matching.match(here, there):
+        if pair.theirs is None or pair.is_ is matching.Class.DUPLICATE_HERE:
+            continue  # ours alone
+        line = lines[pair.theirs]
+        if pair.ours is None:
+            unknown.setdefault(line.line.key, []).append(line)
+        elif pair.is_ is matching.Class.DUPLICATE_THERE:
+            more.setdefault(pair.ours, []).append(line)
+        else:
+            of_mine[pair.ours] = line
     found: list[Finding] = []
-    for mine in ours:
-        lines = by_key.pop(mine.key, [])
-        found.append(_compared(day, mine, lines[0] if lines else None))
-        found += _again(mine.key, lines)
-    for key, lines in by_key.items():
-        kind = Class.MISSING_HERE if lines[0].effect_minor else Class.NOT_SOLD
-        found.append(Finding(key, kind, None, lines[0]))
-        found += _again(key, lines)
+    seen: dict[str, int] = {}
+    for at, one in enumerate(mine):
+        seen[one.key] = number = seen.get(one.key, 0) + 1
+        found.append(_compared(day, one, of_mine.get(at), one.key if number == 1 else f"{one.key}/{number}"))
+        found += _again(one.key, more.get(at, ()))
+    for key, several in sorted(unknown.items(), key=lambda item: min(line.number for line in item[1])):
+        kind = Class.MISSING_HERE if several[0].effect_minor else Class.NOT_SOLD
+        found.append(Finding(key, kind, None, several[0]))
+        found += _again(key, several[1:])
     return found
 
 
-def _again(key: str, lines: list[Theirs]) -> list[Finding]:
-    """Lines behind the first of the same purchase, each with a key of its own."""
-    return [Finding(f"{key}#{position}", Class.LISTED_TWICE, None, line) for position, line in enumerate(lines[1:], 2)]
+def _again(key: str, lines: Sequence[Theirs]) -> list[Finding]:
+    """Further lines about a purchase, each with a key of its own."""
+    return [Finding(f"{key}#{number}", Class.LISTED_TWICE, None, line) for number, line in enumerate(lines, 2)]
 
 
-def _compared(day: date, mine: Ours, line: Theirs | None) -> Finding:
-    return Finding(mine.key, _class(day, mine, line), mine, line, _said(mine))
+def _compared(day: date, mine: Ours, line: Theirs | None, key: str) -> Finding:
+    return Finding(key, _class(day, mine, line), mine, line, _said(mine))
+
+
+def _meter(drn: str) -> str:
+    """What numbers of 11 and of 13 digits have in common."""
+    return drn[-11:]
 
 
 def _class(day: date, mine: Ours, line: Theirs | None) -> Class:

@@ -3,11 +3,14 @@
 What is matched is named by references, the strongest first: a provider's receipt, then our own reference. Records that
 share the strongest reference are paired before weaker ones are looked at; among several with the same reference those
 of equal amount go together, and what is left over is a duplicate, never a second match.
+
+The one matcher of the house: statements of providers (`ledger/statementmatch.py`) and a bank's end of day
+(`ledger/bankmatch.py`) both say what their records are called, and name further what a pair or a rest of it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -32,7 +35,9 @@ class Class(StrEnum):
 class Ours(Generic[OursKey]):
     """One record of our books. `refs` from strongest to weakest, "" where it has none of that kind.
 
-    `fee_minor` is the fee we expect; None where we expect none in particular, and then it never differs.
+    `fee_minor` is the fee we expect; None where we expect none in particular, and then it never differs. `mark` and
+    `rank` decide among several of one name only: those of equal money and mark go together first (a meter number),
+    and of those that are alike in that, the lower rank.
     """
 
     key: OursKey
@@ -40,17 +45,21 @@ class Ours(Generic[OursKey]):
     amount_minor: int
     currency: str
     fee_minor: int | None = None
+    mark: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Theirs(Generic[TheirsKey]):
-    """One line of the other side. `refs` are of the same kinds, in the same order, as those of ours."""
+    """One line of the other side. `refs`, `mark` and `rank` are of the same kinds, in the same order, as ours."""
 
     key: TheirsKey
     refs: tuple[str, ...]
     amount_minor: int
     currency: str
     fee_minor: int = 0
+    mark: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +81,28 @@ def match(ours: Iterable[Ours[OursKey]], theirs: Iterable[Theirs[TheirsKey]]) ->
     Every one of ours is the `ours` of exactly one pair that is not DUPLICATE_THERE, every one of theirs the `theirs` of
     exactly one that is not DUPLICATE_HERE. Two records whose stronger references contradict each other are never
     paired by a weaker one: two receipts for one order are two payments. A record left over is a duplicate only if its
-    own strongest reference is that of a pair. Time grows with the number of records, not with its square.
+    own strongest reference is one that either side of a pair has. What is left of each side comes last, in the order
+    of its references, then of its rank. Time grows with the number of records, not with its square.
     """
     pairs: list[Pair[OursKey, TheirsKey]] = []
     # In one order, whatever the order they came in: which of several alike is the match does not depend on it.
     here = {one.key: one for one in sorted(ours, key=_order)}
     there = {one.key: one for one in sorted(theirs, key=_order)}
-    paired: list[dict[str, tuple[OursKey, TheirsKey]]] = []
     widths = [*(len(one.refs) for one in here.values()), *(len(one.refs) for one in there.values())]
-    for level in range(max(widths, default=0)):
-        named: dict[str, tuple[OursKey, TheirsKey]] = {}
+    levels = max(widths, default=0)
+    paired: list[dict[str, tuple[OursKey, TheirsKey]]] = [{} for _ in range(levels)]
+    for level in range(levels):
         groups = _groups(there.values(), level)
         for name, mine in _groups(here.values(), level).items():
             for one, its in _couples(mine, groups.get(name, []), level):
                 pairs.append(Pair(compared(one, its), one.key, its.key, level))
-                named.setdefault(name, (one.key, its.key))
+                # Under whatever name either side has: a line again with the same receipt is a line again, even if
+                # the first was known by our reference.
+                for refs in (one.refs, its.refs):
+                    for place, ref in enumerate(refs):
+                        if ref:
+                            paired[place].setdefault(ref, (one.key, its.key))
                 del here[one.key], there[its.key]
-        paired.append(named)
     for one in here.values():
         level, first = _first(one.refs, paired)
         is_, its_key = (Class.DUPLICATE_HERE, first[1]) if first else (Class.MISSING_THERE, None)
@@ -109,10 +123,6 @@ def compared(ours: Ours[OursKey], theirs: Theirs[TheirsKey]) -> Class:
     return Class.MATCHED
 
 
-def _order(one: Ours[OursKey] | Theirs[TheirsKey]) -> tuple[tuple[str, ...], int, str, int]:
-    return one.refs, one.amount_minor, one.currency, -1 if one.fee_minor is None else one.fee_minor
-
-
 class _Record(Protocol):
     @property
     def refs(self) -> tuple[str, ...]: ...
@@ -122,6 +132,20 @@ class _Record(Protocol):
 
     @property
     def currency(self) -> str: ...
+
+    @property
+    def fee_minor(self) -> int | None: ...
+
+    @property
+    def mark(self) -> str: ...
+
+    @property
+    def rank(self) -> int: ...
+
+
+def _order(one: _Record) -> tuple[tuple[str, ...], int, str, int, str, int]:
+    fee_minor = -1 if one.fee_minor is None else one.fee_minor
+    return one.refs, one.rank, one.mark, one.amount_minor, one.currency, fee_minor
 
 
 One = TypeVar("One", bound=_Record)
@@ -137,30 +161,56 @@ def _groups(records: Iterable[One], level: int) -> dict[str, list[One]]:
 
 
 def _couples(here: Sequence[One], there: Sequence[Other], level: int) -> list[tuple[One, Other]]:
-    """As many couples as there can be, those of equal money first; none whose stronger references contradict."""
+    """Those of equal money and mark first, then of equal money, then any; none whose stronger references contradict."""
+    if len(here) == len(there) == 1:  # nearly always
+        return [] if _mask(here[0], level) & _mask(there[0], level) else [(here[0], there[0])]
     found: list[tuple[One, Other]] = []
-    for is_exact in (True, False):
-        left_here, left_there = _by_money(here, level, is_exact), _by_money(there, level, is_exact)
-        for (money, mask), mine in left_here.items():
-            for its_mask in range(1 << level):
-                its = left_there.get((money, its_mask), [])
-                if its and not mask & its_mask:
+    for alike in (_by_mark, _by_money, _by_nothing):
+        left_here, left_there = _parts(here, level, alike), _parts(there, level, alike)
+        # Those with most stronger references find the fewest partners, so they choose first.
+        for mask in reversed(range(1 << level)):
+            for its_mask in reversed(range(1 << level)):
+                if mask & its_mask:
+                    continue
+                for what, mine in left_here.get(mask, {}).items():
+                    its = left_there.get(its_mask, {}).get(what, [])
                     both = min(len(mine), len(its))
                     found += zip(mine[:both], its[:both], strict=True)
                     del mine[:both], its[:both]
-        here = [one for ones in left_here.values() for one in ones]
-        there = [one for ones in left_there.values() for one in ones]
+        here, there = _rest(left_here), _rest(left_there)
     return found
 
 
-def _by_money(records: Sequence[One], level: int, is_exact: bool) -> dict[tuple[tuple[int, str], int], list[One]]:
-    """By amount (or all alike) and by which stronger references they have."""
-    found: dict[tuple[tuple[int, str], int], list[One]] = {}
+def _by_mark(one: _Record) -> tuple[int, str, str]:
+    return one.amount_minor, one.currency, one.mark
+
+
+def _by_money(one: _Record) -> tuple[int, str, str]:
+    return one.amount_minor, one.currency, ""
+
+
+def _by_nothing(one: _Record) -> tuple[int, str, str]:
+    return 0, "", ""
+
+
+_Parts = dict[int, dict[tuple[int, str, str], list[One]]]
+
+
+def _parts(records: Iterable[One], level: int, alike: Callable[[_Record], tuple[int, str, str]]) -> _Parts[One]:
+    """By which stronger references they have, then by what must be alike; in each in the order they came."""
+    found: _Parts[One] = {}
     for one in records:
-        money = (one.amount_minor, one.currency) if is_exact else (0, "")
-        mask = sum(1 << place for place in range(min(level, len(one.refs))) if one.refs[place])
-        found.setdefault((money, mask), []).append(one)
+        found.setdefault(_mask(one, level), {}).setdefault(alike(one), []).append(one)
     return found
+
+
+def _rest(parts: _Parts[One]) -> list[One]:
+    return sorted((one for part in parts.values() for ones in part.values() for one in ones), key=_order)
+
+
+def _mask(one: _Record, level: int) -> int:
+    """Which references it has that are stronger than this one, a bit each."""
+    return sum(1 << place for place in range(min(level, len(one.refs))) if one.refs[place])
 
 
 def _first(
