@@ -24,7 +24,7 @@ from channels.commands import (
 )
 from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
-from gateway import keyuse, prepaid, tokens, vouchering
+from gateway import keyuse, source_money, tokens, vouchering
 from gateway.payer import need_payer
 from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
@@ -168,7 +168,7 @@ class Arrival:
                 raise Refusal(Reason.BUSY)  # its peer is told no, so it is never sold
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
-            elif self._may_use_held and (item := prepaid.usable(self.shop, unit, inbound.sender, now)) is not None:
+            elif self._may_use_held and (item := source_money.usable(self.shop, unit, inbound.sender, now)) is not None:
                 self._use_held(unit, done, now, request_id, language, phone, item)
             elif isinstance(inbound.command, RedeemVoucher):
                 done = self._redeem(unit, now, request_id, language, phone, inbound.command)
@@ -236,7 +236,7 @@ class Arrival:
         meter = meter_of(unit, phone, command.drn)
         buy = Buy(meter.drn, item.amount_minor)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
-        prepaid.use(self.shop, unit, done, now, item, row, meter)
+        source_money.use(self.shop, unit, done, now, item, row, meter)
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
         """The reply to everything that is not a purchase, and the language it is given in."""

@@ -17,7 +17,7 @@ from uuid import UUID
 from channels.commands import Buy
 from channels.contract import Inbound, Message
 from config.money import PaymentSettings
-from gateway import prepaid
+from gateway import source_money
 from gateway.deeds import meter_of, new_purchase
 from gateway.payer import is_msisdn
 from gateway.payments import life
@@ -195,8 +195,8 @@ class Validate:
             default = shop.settings.utility.default_language
             row = new_purchase(shop, inbound, shop.world.new_id(), meter, default, buy, now)
             row.payer_id = payments.account_of(unit, asked.payer, shop.settings.utility.currency)
-            prepaid.move(
-                shop, unit, "payment_in", prepaid.clearing(self.source.name), row.payer_id, asked.amount_minor, now
+            source_money.move(
+                shop, unit, "payment_in", source_money.clearing(self.source.name), row.payer_id, asked.amount_minor, now
             )
             quoted(shop, unit, row, meter, 1, is_paid=True)
         except Refusal as refusal:
@@ -329,7 +329,7 @@ class _Work:
         vending = Vending(self.shop, self.unit, mine, self.now)
         vending.tells_kept = False
         vending.walk(order, event)
-        prepaid.add(self.done, mine)
+        source_money.add(self.done, mine)
         return mine
 
     # --- money ---
@@ -338,8 +338,10 @@ class _Work:
         """The money into the books, to its payer; then the order goes on, if it may."""
         paid = self.event.amount_minor if self.event.amount_minor is not None else payment.amount_minor
         account = payments.account_of(self.unit, payment.payer, payment.currency)
-        prepaid.move(self.shop, self.unit, "payment_in", prepaid.clearing(payment.source), account, paid, self.now)
-        booked = prepaid.placed(payment, account, paid, self.event.receipt, self.now)
+        source_money.move(
+            self.shop, self.unit, "payment_in", source_money.clearing(payment.source), account, paid, self.now
+        )
+        booked = source_money.placed(payment, account, paid, self.event.receipt, self.now)
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None
         if row is None or Happened.MONEY_IN not in TABLE[Stands(row.state)]:
             self._kept(booked, account)
@@ -360,10 +362,10 @@ class _Work:
         order.row.expires_at = self.now + timedelta(seconds=self.shop.settings.purchase.paid_patience_s)
         order.split[PAYMENT] = {**order.split[PAYMENT], "paid": True, "late": was_closed}
         went = self._walk(order, Happened.MONEY_IN)
-        if went.state in prepaid.REFUSED:
-            reason = prepaid.held_for(went.reason)
-            booked = replace(booked, account_id=prepaid.suspense(payment.source))
-            prepaid.set_aside(self.shop, self.unit, self.done, booked, account, reason, self.now, told=True)
+        if went.state in source_money.REFUSED:
+            reason = source_money.held_for(went.reason)
+            booked = replace(booked, account_id=source_money.suspense(payment.source))
+            source_money.set_aside(self.shop, self.unit, self.done, booked, account, reason, self.now, told=True)
             self._put(booked, "SUSPENSE", Said.SUCCESS)
         else:
             self._put(booked, "BOUGHT", Said.SUCCESS)
@@ -371,7 +373,7 @@ class _Work:
     def _kept(self, payment: PaymentRow, account: UUID) -> None:
         left = self.unit.balances[account].available_minor
         values = self.shop.money(amount_minor=payment.paid_minor, balance_minor=left)
-        prepaid.tell(
+        source_money.tell(
             self.shop, self.unit, self.done, self.now, payment.id, payment.payer, Message("payment_kept", values)
         )
 
@@ -381,15 +383,15 @@ class _Work:
         self._aside(second, Held.SECOND_PAYMENT)
 
     def _aside(self, payment: PaymentRow, reason: Held) -> None:
-        account = prepaid.suspense(payment.source)
+        account = source_money.suspense(payment.source)
         booked = replace(payment, account_id=account)
         self._put(booked, "SUSPENSE", Said.SUCCESS)
-        prepaid.set_aside(
+        source_money.set_aside(
             self.shop,
             self.unit,
             self.done,
             booked,
-            prepaid.clearing(payment.source),
+            source_money.clearing(payment.source),
             reason,
             self.now,
             told=is_msisdn(payment.payer),
@@ -399,7 +401,7 @@ class _Work:
         """The source took back what it had given: out of suspense, or from what is unspent; else a person's case."""
         taken = replace(payment, state=State.REVERSED.value, closed_at=self.now)
         assert payment.paid_minor is not None and payment.account_id is not None
-        clearing, aside = prepaid.clearing(payment.source), prepaid.suspense(payment.source)
+        clearing, aside = source_money.clearing(payment.source), source_money.suspense(payment.source)
         for item in self.unit.suspense.values():
             if item.payment_id == payment.id and item.amount_minor > 0:
                 if item.state == OPEN:
@@ -435,7 +437,7 @@ class _Work:
         self._put(taken, "CASE", Said.REVERSED)
 
     def _move(self, kind: str, source: UUID, target: UUID, amount_minor: int) -> UUID:
-        return prepaid.move(self.shop, self.unit, kind, source, target, amount_minor, self.now)
+        return source_money.move(self.shop, self.unit, kind, source, target, amount_minor, self.now)
 
     # --- of a payment that nobody here knows ---
 
@@ -482,7 +484,7 @@ class _Work:
         request_id, mark = shop.world.new_id(), unit.mark()
         payment = self._new(event.payer, event.account_ref, Purpose.METER, request_id)
         account = payments.account_of(unit, event.payer, payment.currency)
-        self._move("payment_in", prepaid.clearing(payment.source), account, event.amount_minor)
+        self._move("payment_in", source_money.clearing(payment.source), account, event.amount_minor)
         refused: Refusal | None = None
         try:
             inbound = _inbound(payment.source, event.receipt, event.payer, event.amount_minor, drn, now)
@@ -498,20 +500,20 @@ class _Work:
                 (request_id, key, inbound.fingerprint, CHANNEL, payment.source, event.payer, "", "Buy", now),
             )
             unit.put("requests", key, StoredRequest(key, request_id, inbound.fingerprint))
-            refused = prepaid.sell(shop, unit, self.done, now, row, meter, account, payment.id, payment.source)
+            refused = source_money.sell(shop, unit, self.done, now, row, meter, account, payment.id, payment.source)
         except Refusal as refusal:
             refused = refusal
         if refused is None:
             self._put(replace(payment, account_id=account), "BOUGHT", Said.SUCCESS)
         elif refused.reason is Reason.KEY_CHANGE_FIRST:  # its tokens are on their way; the money waits
-            booked = replace(payment, account_id=prepaid.suspense(payment.source))
+            booked = replace(payment, account_id=source_money.suspense(payment.source))
             self._put(booked, "SUSPENSE", Said.SUCCESS)
-            reason = prepaid.held_for(refused.reason)
-            prepaid.set_aside(shop, unit, self.done, booked, account, reason, now, told=True)
+            reason = source_money.held_for(refused.reason)
+            source_money.set_aside(shop, unit, self.done, booked, account, reason, now, told=True)
         else:
             unit.rollback(mark)
             self.done.reason = refused.reason
-            self._aside(replace(payment, purchase_id=None), prepaid.held_for(refused.reason))
+            self._aside(replace(payment, purchase_id=None), source_money.held_for(refused.reason))
 
     def _new(
         self, payer: str, account_ref: str, purpose: Purpose, purchase_id: UUID | None, usual_minor: int = 0
