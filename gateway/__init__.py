@@ -6,6 +6,7 @@ sale        a sale as it is kept: split, receipt number
 vend        carries out the table's effects on one batch; decides, never waits
 payer       who pays, and the ways of paying
 pins, pinproof, vouchering     PINs and vouchers in a batch; the slow hashes
+topping_up     money for the wallet that a phone is asked for
 again, pace, quoting     the same wish sent twice, too many of them, and what one would come to
 payments    sources of money outside, and their desk; source_money     what is sold for money that they brought
 bank        the desk of banks; settlement     statements of sources against the books

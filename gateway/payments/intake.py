@@ -17,7 +17,7 @@ from uuid import UUID
 from channels.commands import Buy
 from channels.contract import Inbound, Message
 from config.money import PaymentSettings
-from gateway import source_money
+from gateway import source_money, topping_up
 from gateway.deeds import meter_of, new_purchase
 from gateway.payer import is_msisdn
 from gateway.payments import life
@@ -28,7 +28,7 @@ from gateway.purchase import Event as Happened
 from gateway.purchase import State as Stands
 from gateway.quoting import quoted
 from gateway.sale import receipt_of
-from gateway.vend import PAYMENT, Done, Life, Shop, Vending, require_in_service
+from gateway.vend import PAYMENT, Done, Life, Shop, Vending, refusal_message, require_in_service
 from ledger import books, payments, tables
 from ledger.payment_rows import OPEN, Held, PaymentRow, Purpose, Resolution
 from ledger.payment_tables import payment_event
@@ -183,6 +183,8 @@ class Validate:
         drn = meter_in(asked.account_ref)
         if asked.currency and asked.currency != shop.settings.utility.currency:
             return "CURRENCY"
+        if topping_up.is_word(shop.settings, asked.account_ref):
+            return ""
         if drn is None:
             return Held.METER_UNKNOWN.value
         mark = unit.mark()
@@ -218,6 +220,13 @@ def _inbound(source: str, receipt: str, payer: str, amount_minor: int, drn: str,
         command=Buy(drn, amount_minor),
         received_at=now,
     )
+
+
+def _top_up_closed(shop: Shop, payment: PaymentRow, reason: Reason) -> Message:
+    """What a payer is told whose wallet gets nothing, or nothing yet."""
+    if reason is Reason.PAYMENT_EXPIRED:
+        return Message("top_up_expired", shop.money(amount_minor=payment.amount_minor))
+    return refusal_message(shop, Refusal(reason, amount_minor=payment.amount_minor))
 
 
 class _Work:
@@ -287,18 +296,23 @@ class _Work:
         is_closing = self.now >= closes
         if not is_closing:
             at = min(at, closes)
+        why, is_told = payment.why, payment.why == Why.EXPIRED
+        if is_closing and payment.purpose == Purpose.TOPUP:
+            why = Why.EXPIRED.value  # its payer is told once, and it is asked about as long as an order's
         if following.effect is Effect.COLLECT:
             self.done.collects.append(replace(payment, state=following.state.value))
             at = self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
         elif self.how == "CALLBACK":  # it hints at something that only an answer to a question makes sure
             self.told.ask_now, at = payment.id, self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
-        went = replace(payment, state=following.state.value, lane=lane, next_ask_at=at, tries=payment.tries + 1)
+        went = replace(
+            payment, state=following.state.value, why=why, lane=lane, next_ask_at=at, tries=payment.tries + 1
+        )
         if went.state != payment.state or self.how == "CALLBACK":
             self._put(went, "GOES_ON", None)
         else:
             self.unit.put("payments", went.id, went)
             self.told.outcome = "GOES_ON"
-        if is_closing:
+        if is_closing and not is_told:
             self._close_order(payment, Reason.PAYMENT_EXPIRED)
 
     def _close(self, payment: PaymentRow, state: State, said: Said) -> None:
@@ -314,9 +328,14 @@ class _Work:
             next_ask_at=None,
         )
         self._put(closed, "CLOSED", said)
-        self._close_order(payment, Reason.PAYMENT_EXPIRED if is_late else _CLOSED_FOR.get(why, Reason.PAYMENT_FAILED))
+        if payment.why != Why.EXPIRED:  # else its payer has been told that no money came
+            reason = Reason.PAYMENT_EXPIRED if is_late else _CLOSED_FOR.get(why, Reason.PAYMENT_FAILED)
+            self._close_order(payment, reason)
 
     def _close_order(self, payment: PaymentRow, reason: Reason) -> None:
+        if payment.purpose == Purpose.TOPUP:
+            self._tell(payment, _top_up_closed(self.shop, payment, reason))
+            return
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None
         if row is None or Stands(row.state) is not Stands.AWAITING:
             return
@@ -342,6 +361,10 @@ class _Work:
             self.shop, self.unit, "payment_in", source_money.clearing(payment.source), account, paid, self.now
         )
         booked = source_money.placed(payment, account, paid, self.event.receipt, self.now)
+        if payment.purpose == Purpose.TOPUP:
+            self._kept(booked, account, "top_up_paid")
+            self._put(booked, "TOPPED_UP", Said.SUCCESS)
+            return
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None
         if row is None or Happened.MONEY_IN not in TABLE[Stands(row.state)]:
             self._kept(booked, account)
@@ -370,12 +393,13 @@ class _Work:
         else:
             self._put(booked, "BOUGHT", Said.SUCCESS)
 
-    def _kept(self, payment: PaymentRow, account: UUID) -> None:
+    def _kept(self, payment: PaymentRow, account: UUID, key: str = "payment_kept") -> None:
         left = self.unit.balances[account].available_minor
-        values = self.shop.money(amount_minor=payment.paid_minor, balance_minor=left)
-        source_money.tell(
-            self.shop, self.unit, self.done, self.now, payment.id, payment.payer, Message("payment_kept", values)
-        )
+        values = self.shop.money(amount_minor=payment.paid_minor, balance_minor=left, receipt=payment.receipt or "")
+        self._tell(payment, Message(key, values))
+
+    def _tell(self, payment: PaymentRow, message: Message) -> None:
+        source_money.tell(self.shop, self.unit, self.done, self.now, payment.id, payment.payer, message)
 
     def _second(self, first: PaymentRow) -> None:
         """The payer was charged twice for one order: the second goes into suspense."""
@@ -470,7 +494,13 @@ class _Work:
             self._aside(self._new(event.payer, "", Purpose.NONE, None), Held.NO_ORDER)
             return
         drn = meter_in(event.account_ref)
-        if drn is None:
+        if topping_up.is_word(self.shop.settings, event.account_ref):
+            top_up = self._new(event.payer, event.account_ref, Purpose.TOPUP, None)
+            if is_msisdn(event.payer):
+                self._book(top_up)
+            else:  # nobody knows whose wallet
+                self._aside(top_up, Held.REFUSED)
+        elif drn is None:
             self._aside(self._new(event.payer, event.account_ref, Purpose.METER, None), Held.METER_UNKNOWN)
         elif not is_msisdn(event.payer):  # nobody to send a token to
             self._aside(self._new(event.payer, event.account_ref, Purpose.METER, None), Held.REFUSED)
