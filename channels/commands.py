@@ -12,6 +12,7 @@ What is understood, in any order and case, with the keywords of all languages at
     04012345676 500 2    the same purchase a second time: the customer insists
     bal    last    token 04012345676    help    stop    start    kiswahili    voucher 7719 0043 2286 1150 04012345676
     04012345676 7719004322861150    a voucher for this meter; voucher 7719 0043 2286 1150 alone tops the wallet up
+    topup 500    topup 500 2    money for the wallet from where the sender's phone keeps hers; the same a second time
 
 and where PINs are used, of 4 to 6 digits, last or behind their keyword:
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
+from channels.currencies import CURRENCY_WORDS
 from ledger.reasons import Reason
 from sts.errors import NumberError
 from sts.numbers import check_drn
@@ -109,6 +111,17 @@ class RedeemVoucher:
     nth: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """Money for the sender's wallet, asked for at a source outside that her phone can pay by.
+
+    `nth` is 2 or more when the customer insists on paying in the same again.
+    """
+
+    amount_minor: int
+    nth: int = 1
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ChangePin:
     """Have another PIN from now on. `old` is "" where the phone has shown elsewhere that it may."""
@@ -126,7 +139,18 @@ class Unreadable:
 
 
 Command = (
-    Buy | Price | LastToken | Statement | Help | OptOut | OptIn | SetLanguage | RedeemVoucher | ChangePin | Unreadable
+    Buy
+    | Price
+    | LastToken
+    | Statement
+    | Help
+    | OptOut
+    | OptIn
+    | SetLanguage
+    | RedeemVoucher
+    | TopUp
+    | ChangePin
+    | Unreadable
 )
 
 # --- the words that are known -----------------------------------------------------------------------------------------
@@ -143,6 +167,7 @@ class Meaning(Enum):
     STOP = "stop"
     START = "start"
     VOUCHER = "voucher"
+    TOP_UP = "top_up"
     PIN = "pin"  # stands before a PIN
     LANGUAGE = "language"  # stands before the name of a language
     FILLER = "filler"  # words that say nothing: "please", "meter"
@@ -175,31 +200,6 @@ class Vocabulary:
                 raise ValueError(f"{word!r} means {meanings[fold(word)].value} and names a language")
         return cls(meanings, names)
 
-
-# How people write their currency beside its code.
-_CURRENCY_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "AOA": ("kz", "kwanza", "kwanzas"),
-    "CDF": ("fc", "franc", "francs"),
-    "DZD": ("da", "dinar", "dinars", "دج", "دينار"),
-    "EGP": ("le", "pound", "pounds", "جنيه"),
-    "ETB": ("birr",),
-    "EUR": ("€", "euro", "euros"),
-    "GHS": ("cedi", "cedis", "₵"),
-    "KES": ("ksh", "kshs", "sh", "shs", "shilling", "shillings", "shilingi", "bob"),
-    "LYD": ("dinar", "dinars", "دينار"),
-    "MAD": ("dh", "dhs", "dirham", "dirhams", "درهم"),
-    "MZN": ("mt", "mtn", "metical", "meticais"),
-    "NGN": ("₦", "naira"),
-    "RWF": ("frw", "rwf", "franc", "francs"),
-    "SDG": ("pound", "pounds", "جنيه"),
-    "TZS": ("tsh", "tshs", "sh", "shs", "shilling", "shillings", "shilingi"),
-    "UGX": ("ush", "ushs", "sh", "shs", "shilling", "shillings", "shilingi"),
-    "USD": ("$", "dollar", "dollars"),
-    "XAF": ("cfa", "fcfa", "f", "franc", "francs"),
-    "XOF": ("cfa", "fcfa", "f", "franc", "francs"),
-    "ZAR": ("r", "rand"),
-    "ZMW": ("k", "zk", "kwacha"),
-}
 
 VOUCHER_DIGITS: Final = 16
 _METER_DIGITS: Final = (11, 13)
@@ -357,7 +357,7 @@ def _pieces(text: str, minor_digits: int, currency: str, vocabulary: Vocabulary)
     tokens = plain.split(maxsplit=_TOKENS_MAX)
     if len(tokens) > _TOKENS_MAX:
         return None
-    currency_words = frozenset({currency.casefold(), *_CURRENCY_WORDS.get(currency, ())})
+    currency_words = frozenset({currency.casefold(), *CURRENCY_WORDS.get(currency, ())})
     meanings: list[Meaning] = []
     languages: set[str] = set()
     has_unknown, is_empty = False, True
@@ -426,6 +426,8 @@ def parse(text: str, *, minor_digits: int, currency: str, vocabulary: Vocabulary
     if meanings in ({Meaning.PRICE}, {Meaning.PRICE, Meaning.BUY}):
         wish = _bought(pieces)
         return Price(wish.drn, wish.amount_minor, wish.saved) if isinstance(wish, Buy) else wish
+    if Meaning.TOP_UP in meanings:
+        return _top_up(pieces)
     if len(meanings) > 1 and meanings != {Meaning.VOUCHER, Meaning.BUY}:
         return _UNREADABLE
     if Meaning.VOUCHER in meanings:
@@ -493,6 +495,22 @@ def _voucher(numbers: Sequence[_Number]) -> RedeemVoucher | Unreadable:
                 return RedeemVoucher(pin, drn)
             reading = Unreadable(Reason.METER_INVALID)
     return reading
+
+
+def _top_up(pieces: _Pieces) -> TopUp | RedeemVoucher | Unreadable:
+    """An amount for the wallet, perhaps which time it is; or the number of a voucher."""
+    numbers, nth = pieces.numbers, "1"
+    if pieces.has_other or not pieces.meanings <= {Meaning.TOP_UP, Meaning.BALANCE, Meaning.VOUCHER}:
+        return _UNREADABLE
+    voucher = _voucher(numbers)
+    if isinstance(voucher, RedeemVoucher) and voucher.drn is None:
+        return voucher
+    if len(numbers) == 2:
+        nth = numbers[1].digits or ""
+    minor = numbers[0].minor if numbers else None
+    if len(numbers) > 2 or minor is None or len(nth) != 1 or nth == "0" or Meaning.VOUCHER in pieces.meanings:
+        return Unreadable(Reason.TOP_UP_UNREADABLE)
+    return TopUp(minor, int(nth))
 
 
 def _beside_meter(numbers: Sequence[_Number]) -> RedeemVoucher | None:

@@ -138,10 +138,14 @@ class VoucherSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalletSettings:
-    """The most that may be paid from one wallet by SMS and USSD, in minor units; 0 is no limit."""
+    """The most that may be paid from one wallet by SMS and USSD, in minor units; 0 is no limit.
+
+    `top_up_word` stands beside money for a wallet where a meter number would stand: payers see and write it.
+    """
 
     per_payment_max_minor: Annotated[int, Between(0, 1_000_000_000_000)] = 0
     per_day_max_minor: Annotated[int, Between(0, 1_000_000_000_000)] = 0
+    top_up_word: Annotated[str, Text(2, 11, r"[A-Z]+", "capital letters")] = "WALLET"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,16 @@ sale        a sale as it is kept: split, receipt number
 vend        carries out the table's effects on one batch; decides, never waits
 payer       who pays, and the ways of paying
 pins, pinproof, vouchering     PINs and vouchers in a batch; the slow hashes
+topping_up     money for the wallet that a phone is asked for
 again, pace, quoting     the same wish sent twice, too many of them, and what one would come to
-payments    sources of money outside, and their desk; prepaid     what is sold for money that they brought
+payments    sources of money outside, and their desk; source_money     what is sold for money that they brought
 bank        the desk of banks; settlement     statements of sources against the books
 tokens      which tokens a sale gives, under which key, from which inputs
 deeds       requests of every kind, and waiting purchases, as deeds for the ledger's writer
 desk        stores what comes in, asks modules that must be waited for, takes up what a crash left
 delivery    sends the replies owed, again if lost
 reversal, undo     a purchase taken back, and what that restores
-corrections, payment     mistakes put right by two people; money taken to an account
+corrections, account_payment     mistakes put right by two people; money taken to an account, without energy
 links, smsbooks     which node holds which link; parts and receipts of messages
 ussd        the desk of the USSD channel, and its phones for the sandbox
 app         composition root: settings to a running gateway

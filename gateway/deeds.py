@@ -20,11 +20,12 @@ from channels.commands import (
     RedeemVoucher,
     SetLanguage,
     Statement,
+    TopUp,
     Unreadable,
 )
 from channels.contract import Inbound, Message, Reply
 from channels.counter import CounterSale
-from gateway import keyuse, prepaid, tokens, vouchering
+from gateway import keyuse, source_money, tokens, topping_up, vouchering
 from gateway.payer import need_payer
 from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
@@ -99,6 +100,8 @@ class Arrival:
             need.saved_meters_of.append(sender)
         if isinstance(command, Price):
             need.owners = True
+        if isinstance(command, TopUp):
+            topping_up.need_earlier(need, self.shop.settings, sender, self.inbound.received_at)
         if isinstance(command, RedeemVoucher):
             if command.drn is not None:
                 need.meters.append(command.drn)
@@ -168,8 +171,10 @@ class Arrival:
                 raise Refusal(Reason.BUSY)  # its peer is told no, so it is never sold
             if isinstance(inbound.command, Buy):
                 self._buy(unit, done, now, request_id, language, phone, inbound.command)
-            elif self._may_use_held and (item := prepaid.usable(self.shop, unit, inbound.sender, now)) is not None:
+            elif self._may_use_held and (item := source_money.usable(self.shop, unit, inbound.sender, now)) is not None:
                 self._use_held(unit, done, now, request_id, language, phone, item)
+            elif isinstance(inbound.command, TopUp):  # its answer is the prompt, and a message when the money is in
+                topping_up.ask(self.shop, unit, done, now, request_id, phone, inbound)
             elif isinstance(inbound.command, RedeemVoucher):
                 done = self._redeem(unit, now, request_id, language, phone, inbound.command)
             else:
@@ -236,7 +241,7 @@ class Arrival:
         meter = meter_of(unit, phone, command.drn)
         buy = Buy(meter.drn, item.amount_minor)
         row = new_purchase(self.shop, self.inbound, request_id, meter, language, buy, now)
-        prepaid.use(self.shop, unit, done, now, item, row, meter)
+        source_money.use(self.shop, unit, done, now, item, row, meter)
 
     def _answer(self, unit: Unit, now: datetime, language: str, phone: Phone | None) -> tuple[str, Message]:
         """The reply to everything that is not a purchase, and the language it is given in."""
@@ -248,7 +253,10 @@ class Arrival:
         if isinstance(command, Statement):
             return language, Message("statement", statement_of(self.shop, unit, phone, self.inbound.sender))
         if isinstance(command, Help):
-            return language, Message("help", {**self.shop.signed(), "short_code": self.inbound.destination})
+            values = {**self.shop.signed(), "short_code": self.inbound.destination}
+            if topping_up.is_offered(self.shop.settings, phone, self.inbound.sender):
+                values["top_up"] = topping_up.KEYWORD
+            return language, Message("help", values)
         if isinstance(command, SetLanguage):
             set_phone(unit, self.inbound.sender, language=command.language)
             return command.language, Message("language_set", {})

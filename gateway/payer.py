@@ -141,17 +141,28 @@ def who_pays(unit: Unit, sources: Sequence[PaymentSettings], row: PurchaseRow, m
 def _how_to_pay(asked: _Asked) -> str:
     if asked.row.channel not in _BY_PHONE or not is_msisdn(asked.row.sender):
         return ""
-    return next((source.instructions for source in asked.sources if source.instructions), "")
+    return instructions(asked.sources)
+
+
+def instructions(sources: Sequence[PaymentSettings]) -> str:
+    """How to pay of one's own accord, in the utility's words; empty where no source has any."""
+    return next((source.instructions for source in sources if source.instructions), "")
+
+
+def asks(source: PaymentSettings, msisdn: str) -> bool:
+    """Whether this source asks such a phone for money."""
+    prefixes = source.prefixes.split()
+    return (
+        source.collect and is_msisdn(msisdn) and (not prefixes or any(msisdn.startswith(prefix) for prefix in prefixes))
+    )
 
 
 def may_collect(source: PaymentSettings, msisdn: str, amount_minor: int) -> bool:
     """Whether this phone may be asked for this amount by this source."""
-    prefixes = source.prefixes.split()
     return (
-        source.collect
+        asks(source, msisdn)
         and source.min_minor <= amount_minor <= source.max_minor
         and amount_minor % source.step_minor == 0
-        and (not prefixes or any(msisdn.startswith(prefix) for prefix in prefixes))
     )
 
 
@@ -159,18 +170,40 @@ def new_payment(
     our_ref: UUID, source: str, row: PurchaseRow, meter: Meter, settings: Settings, now: datetime
 ) -> PaymentRow:
     """A purchase's payment that a source is to be asked for, under this id."""
+    return _owed(our_ref, source, Purpose.ORDER, row.id, row.sender, meter.drn, row.amount_minor, settings, now)
+
+
+def new_top_up(
+    our_ref: UUID, source: str, payer: str, amount_minor: int, settings: Settings, now: datetime
+) -> PaymentRow:
+    """Money for the payer's wallet that a source is to be asked for, under this id."""
+    word = settings.wallet.top_up_word
+    return _owed(our_ref, source, Purpose.TOPUP, None, payer, word, amount_minor, settings, now)
+
+
+def _owed(
+    our_ref: UUID,
+    source: str,
+    purpose: Purpose,
+    purchase_id: UUID | None,
+    payer: str,
+    account_ref: str,
+    amount_minor: int,
+    settings: Settings,
+    now: datetime,
+) -> PaymentRow:
     return PaymentRow(
         id=our_ref,
         source=source,
-        purpose=Purpose.ORDER.value,
+        purpose=purpose.value,
         state="OWED",
         why=None,
         provider_ref="",
         receipt=None,
-        purchase_id=row.id,
-        payer=row.sender,
-        account_ref=meter.drn,
-        amount_minor=row.amount_minor,
+        purchase_id=purchase_id,
+        payer=payer,
+        account_ref=account_ref,
+        amount_minor=amount_minor,
         paid_minor=None,
         currency=settings.utility.currency,
         account_id=None,

@@ -168,6 +168,13 @@ def pay_out(connection: sa.Connection, act: Act, account_no: str, to: str) -> in
     return amount_minor
 
 
+def wallet_available(connection: sa.Connection, customer: Customer) -> int:
+    """What the customer may spend now, in minor units."""
+    b = tables.limited_balance.c
+    available = sa.select(b.posted_minor - b.pending_minor - b.floor_minor).where(b.account_id == customer.wallet_id)
+    return int(connection.execute(available).scalar_one())
+
+
 def carry_to_wallet(connection: sa.Connection, act: Act, site: Site, customer: Customer) -> int:
     """Move what a locked service point keeps into its customer's wallet, books and counter at once."""
     carry_minor = site.point.carry_minor

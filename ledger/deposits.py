@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ledger import audit, customers, entries, stations, tables
 from ledger.audit import Origin
-from ledger.books import AlreadyReversed, Overdrawn
+from ledger.books import AccountClosed, AlreadyReversed, Overdrawn
 from ledger.direct import Post, Reverse, carry_out, lock_balance
 from ledger.operators import Operator, OperatorFault, OperatorRefused, Role, require_other, require_role
 from ledger.payment_tables import payment
@@ -224,7 +224,7 @@ def approve(
     """Post a deposit to its station or wallet, and confirm the banking batch it belongs to. By FINANCE or SUPERVISOR.
 
     Whoever entered it does not approve it, whatever the roles, nor does anybody of the station that is to have the
-    money. Refuses UNKNOWN, STATE, SAME_PERSON, ROLE_MISSING.
+    money. Refuses UNKNOWN, STATE (also of a wallet that was closed meanwhile), SAME_PERSON, ROLE_MISSING.
     """
     require_role(by, *_DECIDES)
     found = known(connection, code, lock=True)
@@ -238,7 +238,12 @@ def approve(
     if found.bank == CASH:
         into = "cash:office"
     legs = entries.deposit(account, found.amount_minor, into)
-    stations.post(connection, Post(txn_id, "deposit", legs, (account,), business_date, origin.at))
+    try:
+        stations.post(connection, Post(txn_id, "deposit", legs, (account,), business_date, origin.at))
+    except AccountClosed:
+        raise StationRefused(
+            StationFault.STATE, f"account {found.customer} was closed since: refuse the deposit and give the money back"
+        ) from None
     _decide(connection, found, APPROVED, by, origin, txn_id=txn_id)
     _move_batch(connection, found, BANKED, {"state": CONFIRMED, "confirmed_at": origin.at}, origin)
     return known(connection, code)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -57,6 +59,39 @@ class Postpone:
 
     def decide(self, unit: Unit) -> None:
         unit.update(POSTPONE_OUTBOX if self.is_tried else HOLD_OUTBOX, (self.outbox_id, self.lease_until, self.detail))
+
+
+def owe(
+    connection: sa.Connection,
+    outbox_id: UUID,
+    about: UUID,
+    *,
+    to: str,
+    language: str,
+    message: str,
+    values: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Owe a phone a message by SMS, with whatever else this SQL transaction does; the next node that looks sends it.
+
+    `about` is what it tells of; `message` a key of the language files and `values` what stands in its text.
+    """
+    row = {
+        "id": outbox_id,
+        "request_id": about,
+        "channel": "sms",
+        "peer": "",
+        "recipient": to,
+        "sender": "",
+        "language": language,
+        "message": message,
+        "fields": json.dumps(values, separators=(",", ":")),
+        "state": "OWED",
+        "owner": "",
+        "lease_until": now,
+        "attempts": 0,
+    }
+    connection.execute(tables.outbox.insert().values(**row))
 
 
 def release(connection: sa.Connection, *, owner: str, now: datetime) -> int:

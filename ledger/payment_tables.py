@@ -13,7 +13,7 @@ payment = table(
     text_("source"),  # the name of its [[payment]] table
     text_("purpose"),  # ORDER: asked for a purchase; METER: came with a meter number; TOPUP: for a wallet; NONE
     text_("state"),  # of gateway/payments/life.py
-    text_("why", nullable=True),  # why it failed, a name of gateway.payments.contract.Why
+    text_("why", nullable=True),  # why it failed, a name of gateway.payments.contract.Why; EXPIRED: told so
     text_("provider_ref"),  # what the source calls our request; empty: not known
     text_("receipt", nullable=True),  # what its statements call the payment; empty until it is known
     id_("purchase_id", nullable=True),

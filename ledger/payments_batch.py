@@ -28,6 +28,11 @@ READ_PAYMENTS = Read(
     "UNION ALL SELECT b.id FROM payment b WHERE b.source {in1:text} AND b.provider_ref {in2:text} "
     "UNION ALL SELECT c.id FROM payment c WHERE c.source {in1:text} AND c.receipt {in3:text}) ORDER BY y.id {lock:y}",
 )
+READ_TOP_UPS = Read(
+    _READ,
+    _PAYMENT,
+    "FROM payment y WHERE y.payer {in0:text} AND y.id > {one1:uuid} AND y.purpose = 'TOPUP' ORDER BY y.id",
+)
 READ_ITEMS = Read(
     {"i": payment_tables.suspense},
     _ITEM,
@@ -77,6 +82,12 @@ def fill(unit: Unit, need: Need) -> Generator[tuple[Read, Sequence[Sequence[Any]
                 need.accounts.append(payment.account_id)
             need.phones.append(payment.payer)
             need.accounts.append(prepaid_id(payment.payer))
+    if need.top_ups_of and need.top_ups_since is not None:
+        asked: dict[str, list[PaymentRow]] = {}
+        for row in (yield READ_TOP_UPS, [_unique(need.top_ups_of), [need.top_ups_since]]):
+            payment = PaymentRow(*row)
+            asked.setdefault(payment.payer, []).append(payment)
+        unit.top_ups = {payer: tuple(several) for payer, several in asked.items()}
     paid = [payment.id for payment in unit.payments.values() if payment.paid_at is not None]
     if paid or need.suspense_of or need.suspense:
         keys = [paid, _unique(need.suspense_of), _unique(need.suspense)]

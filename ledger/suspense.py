@@ -19,6 +19,7 @@ from ledger import audit, books, entries, tables
 from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.corrections import CorrectionRefused
+from ledger.customers import CLOSED
 from ledger.operators import Operator, Role, require_other, require_role
 from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, Resolution, SuspenseRow
 from ledger.payment_tables import payment, source_refund, suspense, suspense_step
@@ -174,7 +175,12 @@ def approve(
     else:
         ensure_accounts(connection, [LOSS], item.currency)
         postings, resolution = entries.moved(id_of(LOSS), aside, -item.amount_minor), "WRITTEN_OFF"
-    books.record(connection, new_id, "suspense_resolved", postings, business_date=today, recorded_at=origin.at)
+    try:
+        books.record(connection, new_id, "suspense_resolved", postings, business_date=today, recorded_at=origin.at)
+    except books.AccountClosed:
+        raise SuspenseRefused(
+            f"account {asked.target} was closed since: refuse what was asked for, and ask anew"
+        ) from None
     values = _resolved(Resolution(resolution), new_id, by.login, origin.at)
     _decided(connection, item, "APPROVED", asked.how, asked.target, by, origin, values)
     return known(connection, code)
@@ -197,10 +203,12 @@ def _require_state(item: SuspenseRow, state: str) -> None:
 
 def _wallet(connection: sa.Connection, account_no: str) -> UUID:
     c = tables.customer.c
-    found = connection.execute(sa.select(c.wallet_id).where(c.account_no == account_no)).scalar_one_or_none()
+    found = connection.execute(sa.select(c.wallet_id, c.status).where(c.account_no == account_no)).one_or_none()
     if found is None:
         raise SuspenseRefused(f"no customer has the account number {account_no}")
-    return UUID(str(found))
+    if found.status == CLOSED:
+        raise SuspenseRefused(f"account {account_no} is closed: its wallet takes nothing more")
+    return UUID(str(found.wallet_id))
 
 
 def _decided(

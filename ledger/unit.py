@@ -53,6 +53,8 @@ class Need:
     payments: list[UUID] = field(default_factory=list)  # with their purchases, payers, accounts, items in suspense
     provider_refs: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and its name of a request
     receipts: list[tuple[str, str]] = field(default_factory=list)  # likewise, by source and receipt
+    top_ups_of: list[str] = field(default_factory=list)  # MSISDNs: what they asked to pay into their wallets
+    top_ups_since: UUID | None = None  # later than this id
     suspense: list[UUID] = field(default_factory=list)  # items in suspense
     suspense_of: list[str] = field(default_factory=list)  # MSISDNs whose open items in suspense are wanted
     phone_days: list[tuple[str, str]] = field(default_factory=list)  # MSISDN, local day: what its limits are held to
@@ -511,6 +513,7 @@ class Unit:
         self.bank_days: dict[str, date] = {}  # the business date that each bank announced last
         self.payments: dict[UUID, PaymentRow] = {}
         self.payments_read: frozenset[UUID] = frozenset()
+        self.top_ups: dict[str, tuple[PaymentRow, ...]] = {}  # by MSISDN; those of this batch are among `payments`
         self.suspense: dict[UUID, SuspenseRow] = {}
         self.suspense_read: frozenset[UUID] = frozenset()
         self.inserts: dict[sa.Table, list[Row]] = defaultdict(list)

@@ -81,7 +81,7 @@ _LINES: Final[Mapping[StrEnum, tuple[str, str, str]]] = {
     Reason.DUPLICATE_DIFFERS:    ("94", "913", "0092"),
     Reason.NO_TOKEN_YET:         ("25", "914", "0005"),
     Reason.NOT_YOUR_METER:       ("57", "119", "0007"),
-    # PINs of phones and vouchers come by SMS and USSD only; were one refused here, it would say this.
+    # PINs of phones, vouchers and top-ups come by SMS and USSD only; were one refused here, it would say this.
     Reason.PIN_NEEDED:           ("57", "119", "0007"),
     Reason.PIN_WRONG:            ("55", "117", "0005"),
     Reason.PIN_LOCKED:           ("75", "106", "0005"),
@@ -96,6 +96,9 @@ _LINES: Final[Mapping[StrEnum, tuple[str, str, str]]] = {
     Reason.VOUCHER_EXPIRED:      ("40", "115", "0005"),
     Reason.VOUCHER_TOO_SMALL:    ("40", "115", "0005"),
     Reason.VOUCHERS_NOT_TAKEN:   ("40", "115", "0005"),
+    Reason.TOP_UP_UNREADABLE:    ("30", "904", "0030"),
+    Reason.TOP_UP_AGAIN:         ("94", "913", "0092"),
+    Reason.TOP_UP_NOT_TAKEN:     ("57", "119", "0007"),
     Reason.LANGUAGE_UNKNOWN:     ("30", "904", "0030"),
     Reason.TARIFF_MISSING:       ("91", "907", "0005"),
     Reason.METER_KEY_ENDED:      ("05", "100", "0005"),

@@ -108,7 +108,7 @@ class Words:
     languages: Sequence[tuple[str, str]]  # code and own name
     minor_digits: int
     limits: Limits
-    offers: frozenset[str] = frozenset()  # PINS, VOUCHERS
+    offers: frozenset[str] = frozenset()  # PINS, VOUCHERS, PROMPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,13 @@ class TopUp:
     """Put the value of this voucher into the wallet."""
 
     voucher: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskTopUp:
+    """Ask the phone for this much, for the wallet."""
+
+    amount_minor: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -158,7 +165,7 @@ class Turn:
     place: Place
     note: str = ""  # key of the line of why, "ussd_w_..."
     values: Mapping[str, Any] | None = None
-    deed: Order | NewLanguage | TopUp | TryPin | NewPin | None = None
+    deed: Order | NewLanguage | TopUp | AskTopUp | TryPin | NewPin | None = None
 
 
 def to_json(place: Place) -> dict[str, Any]:
@@ -199,7 +206,7 @@ def walk(place: Place, typed: str, know: Knowledge, words: Words) -> Turn:
     if 1 <= number <= len(options):
         option = options[number - 1]
         if isinstance(option.to, str):
-            return _to(place, option.to, know)
+            return _to(place, option.to, know, words)
         if not _is_shown(place, f"{number + len(listed)} {words.text(f'ussd_o_{option.name}', {})}", know, words):
             return Turn(replace(place, page=place.page + 1))  # what it costs is on a page that she has not seen
         return _deed(place, option.to, know)
@@ -207,7 +214,11 @@ def walk(place: Place, typed: str, know: Knowledge, words: Words) -> Turn:
         return _meter(place, text, know)
     if screen.takes is Takes.AMOUNT:
         amount = amount_minor(text.replace(" ", ""), words.minor_digits)
-        return Turn(place, "ussd_w_amount") if amount is None else _amount(place, amount, know, words)
+        if amount is None:
+            return Turn(place, "ussd_w_amount")
+        if place.screen == "top_up_amount":
+            return Turn(place, deed=AskTopUp(amount))
+        return _amount(place, amount, know, words)
     if screen.takes is not Takes.NOTHING:
         return _secret(place, screen.takes, text.replace(" ", "").replace("-", ""))
     return Turn(place, "ussd_w_choice")
@@ -263,7 +274,7 @@ def settled(place: Place, know: Knowledge) -> Place:
 def refused(place: Place, refusal: Refusal) -> Turn:
     """Where a refusal leads: back to what can be mended with a line of why, else to a screen that tells it."""
     note = _MENDABLE.get(refusal.reason)
-    if note is not None and place.screen in _MENDED_AT.get(refusal.reason, ("type_meter", "amount")):
+    if note is not None and place.screen in _MENDED_AT.get(refusal.reason, _TYPED):
         return Turn(place, note, refusal.values)
     if note is not None and place.screen in ("pay_by", "confirm"):
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)), note, refusal.values)
@@ -275,6 +286,7 @@ def refused(place: Place, refusal: Refusal) -> Turn:
     return Turn(_telling(place, refusal))
 
 
+_TYPED: Final = ("type_meter", "amount", "top_up_amount")
 # Refusals that another input mends, with the line that says so.
 _MENDABLE: Final = {
     Reason.METER_INVALID: "ussd_w_meter",
@@ -325,13 +337,15 @@ def _back(place: Place) -> Place:
     return replace(place, screen=place.trail[-1], page=0, trail=place.trail[:-1])
 
 
-def _to(place: Place, screen: str, know: Knowledge) -> Turn:
+def _to(place: Place, screen: str, know: Knowledge, words: Words) -> Turn:
     if screen == MAIN:
         return Turn(Place())
     if place.screen == "resume":  # as if she had come by the amount
         return Turn(replace(place, screen=screen, page=0, trail=("amount",)))
     if screen == "amount" and place.screen in ("pay_by", "confirm"):
         return Turn(replace(place, screen="amount", page=0, trail=_without_last(place.trail)))
+    if screen == "top_up" and VOUCHERS not in words.offers:
+        screen = "top_up_amount"
     if screen == "old_pin" and not know.has_pin():
         screen = "new_pin"
     return Turn(settled(_forward(place, screen), know))
@@ -349,7 +363,7 @@ def _deed(place: Place, deed: Deed, know: Knowledge) -> Turn:
 
 
 def _options(screen: Screen, words: Words) -> Sequence[Option]:
-    return [option for option in screen.options if not option.needs or option.needs in words.offers]
+    return [option for option in screen.options if not option.needs or words.offers.intersection(option.needs)]
 
 
 def _listed(place: Place, know: Knowledge, words: Words) -> Sequence[Any]:

@@ -19,7 +19,8 @@ MAIN: Final = "main"
 
 PINS: Final = "pins"
 VOUCHERS: Final = "vouchers"
-"""What a utility may offer or not."""
+PROMPTS: Final = "prompts"  # some source asks this phone for money
+"""What a utility may offer a phone or not."""
 
 
 class Takes(Enum):
@@ -53,11 +54,11 @@ class Deed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One numbered choice: its name, and the screen or deed it leads to. `needs`: shown only where this is offered."""
+    """One numbered choice: its name, and the screen or deed it leads to. `needs`: shown where any of it is offered."""
 
     name: str
     to: str | Deed
-    needs: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ SCREENS: Final[dict[str, Screen]] = {
             Option("meters", "meters"),
             Option("language", "language"),
             Option("help", "help"),
-            Option("top_up", "top_up", needs=VOUCHERS),
-            Option("pin", "old_pin", needs=PINS),
+            Option("top_up", "top_up", needs=(VOUCHERS, PROMPTS)),
+            Option("pin", "old_pin", needs=(PINS,)),
         )
     ),
     "buy": Screen(
@@ -99,13 +100,15 @@ SCREENS: Final[dict[str, Screen]] = {
         options=(
             Option("pay", Deed.PAY),
             Option("other_amount", "amount"),
-            Option("voucher", "voucher", needs=VOUCHERS),
+            Option("voucher", "voucher", needs=(VOUCHERS,)),
         )
     ),
     "no_wallet": Screen(options=(Option("voucher", "voucher"), Option("other_amount", "amount"))),
     "pin": Screen(takes=Takes.PIN),  # after Pay, where the purchase takes the PIN
     "voucher": Screen(takes=Takes.VOUCHER),  # the quoted purchase, paid by a voucher
-    "top_up": Screen(takes=Takes.VOUCHER),
+    # Without vouchers its option's screen is shown instead.
+    "top_up": Screen(takes=Takes.VOUCHER, options=(Option("by_prompt", "top_up_amount", needs=(PROMPTS,)),)),
+    "top_up_amount": Screen(takes=Takes.AMOUNT),
     "topped_up": Screen(options=(Option("main", MAIN),)),
     "old_pin": Screen(takes=Takes.OLD_PIN),
     "new_pin": Screen(takes=Takes.NEW_PIN),

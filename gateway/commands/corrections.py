@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 from channels.commands import LastToken
 from channels.contract import Inbound
 from config.settings import Settings
+from gateway.account_payment import OFFICE_CASH, AtCounter, PayAccount
 from gateway.commands.sell import tenders_of
 from gateway.corrections import Approve, Approved, GatewaysModule, PriceOfUnits
 from gateway.deeds import Arrival
 from gateway.keysession import NO, WELL, Books, Group, Session, Unusable, say
-from gateway.payment import OFFICE_CASH, AtCounter, PayAccount
 from gateway.reversal import Answer, Reversal, Reverse
 from gateway.sale import receipt_of
 from gateway.vend import Done, Shop

@@ -9,7 +9,7 @@ from gateway.commands.stations import day_of, local_now, minor_of, require_reade
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.sale import receipt_of
 from gateway.world import RealWorld, World
-from ledger import deposits
+from ledger import corrections, customers, deposits, outbox
 from ledger.deposits import Batch, Deposit, New, Slip
 
 
@@ -109,7 +109,9 @@ def _decide(session: Session) -> int:
 
     def write(connection: Any, books: Books) -> Deposit:
         if what == "approve":
-            return deposits.approve(connection, code, txn_id, today, by=books.first, origin=books.origin)
+            posted = deposits.approve(connection, code, txn_id, today, by=books.first, origin=books.origin)
+            _tell_customer(session, connection, posted)
+            return posted
         if what == "refuse":
             return deposits.refuse(connection, code, by=books.first, origin=books.origin)
         return deposits.reverse(
@@ -118,6 +120,27 @@ def _decide(session: Session) -> int:
 
     say(_line(session, _written(session, write)))
     return WELL
+
+
+def _tell_customer(session: Session, connection: Any, posted: Deposit) -> None:
+    """Owe the customer the word that the money is in the wallet, where a phone of hers is known."""
+    if posted.customer is None:
+        return
+    customer = customers.known(connection, posted.customer)
+    to, utility, now = corrections.phone_of(connection, customer.id), session.settings.utility, session.world.now()
+    if to is None:
+        return
+    values = {
+        "amount_minor": posted.amount_minor,
+        "slip": posted.slip,
+        "balance_minor": customers.wallet_available(connection, customer),
+        "currency": utility.currency,
+        "minor_digits": utility.minor_digits,
+    }
+    outbox.owe(
+        connection, session.world.new_id(), posted.id,
+        to=to.msisdn, language=to.language or utility.default_language, message="deposit_paid", values=values, now=now,
+    )  # fmt: skip
 
 
 def _list(session: Session) -> int:

@@ -7,9 +7,10 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,8 +24,10 @@ from gateway.commands.listing import new_file
 from gateway.commands.stations import day_of, local_now, minor_of, shown
 from gateway.keysession import NO, UNUSABLE, WELL, Books, Group, Session, Unusable, say
 from gateway.logs import mask_phone
+from gateway.payments.contract import Can, NotListed
+from gateway.payments.registry import made
 from gateway.sale import receipt_of
-from gateway.settlement import taking
+from gateway.settlement import fetching, taking
 from gateway.settlement.desk import StatementDesk, payment_settings
 from gateway.settlement.mapping import BadMapping, load, shipped
 from gateway.settlement.matching import Run
@@ -58,6 +61,11 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     taken.add_argument("--trial", action="store_true", help="check everything and say the same, but store nothing")
     taken.add_argument("--load-good", action="store_true", help="store the good lines even if others are bad")
     taken.add_argument("--repair", type=Path, metavar="FILE", help="write the bad lines here, with the reasons")
+    fetched = group.command("fetch", _fetch, "take a day in from the provider itself, where it lists it", people=1)
+    fetched.add_argument("source", help="the name of its [[payment]] table")
+    fetched.add_argument("--day", type=day_of, metavar="DAY", help="else yesterday")
+    fetched.add_argument("--trial", action="store_true", help="check everything and say the same, but store nothing")
+    fetched.set_defaults(load_good=False, repair=None)
     group.command("mappings", _mappings, "the mapping files that are shipped", configured=False)
     running = group.command("match", _match, "match what is not matched yet; FINANCE", people=1)
     running.add_argument("source")
@@ -125,16 +133,53 @@ def _import(session: Session) -> int:
         raise Unusable(str(bad)) from None
     if not options.file.is_file():
         raise Unusable(f"{options.file}: no such file")
-    utility = session.settings.utility
-    terms = Terms(
-        ZoneInfo(utility.timezone), utility.currency, utility.minor_digits, session.world.now(),
-        settings.provider or settings.name,
-    )  # fmt: skip
-    statement = Statement(settings.name, options.file, form, terms)
+    statement = Statement(settings.name, options.file, form, _terms_of(session, settings))
 
     async def work(books: Books) -> int:
         require_role(books.first, Role.FINANCE)
         with Scratch() as scratch:
+            return await _taken(session, books, statement, scratch, settings)
+
+    return session.in_books(work)
+
+
+def _terms_of(session: Session, settings: SettlementSettings) -> Terms:
+    utility = session.settings.utility
+    return Terms(
+        ZoneInfo(utility.timezone), utility.currency, utility.minor_digits, session.world.now(),
+        settings.provider or settings.name,
+    )  # fmt: skip
+
+
+def _fetch(session: Session) -> int:
+    settings, today = _source_of(session), local_now(session).date()
+    day: date = session.options.day or today - timedelta(days=1)
+    if day > today:
+        raise Unusable(f"day: one that has begun expected, got {day}")
+    able = [one.name for one, source in made(session.settings, session.world.now) if Can.STATEMENT in source.can]
+    if settings.name not in able:
+        names = ", ".join(able) or "none of the settings does"
+        raise Unusable(
+            f"source {settings.name}: one that lists its days expected, {names}; of others import a statement's file"
+        )
+
+    async def work(books: Books) -> int:
+        require_role(books.first, Role.FINANCE)
+        sources = made(session.settings, session.world.now)  # their connections belong to this loop
+        (source,) = (source for one, source in sources if one.name == settings.name)
+        try:
+            lines = await source.statement(day)
+        except NotListed as fault:
+            say(f"{settings.name}: the list of {day} cannot be had, nothing was stored: {fault}")
+            return NO
+        finally:
+            for _, one in sources:
+                await one.close()
+        say(f"{settings.name} {day}: the provider lists {len(lines)} lines")
+        with TemporaryDirectory(prefix="prepaid-") as folder, Scratch() as scratch:
+            path = Path(folder) / f"{settings.name}-{day}.csv"
+            fetching.write(path, lines, session.settings.utility.minor_digits)
+            statement = Statement(settings.name, path, load(fetching.MAPPING), _terms_of(session, settings))
             return await _taken(session, books, statement, scratch, settings)
 
     return session.in_books(work)
@@ -149,7 +194,7 @@ async def _taken(
     for told, _ in zip(scratch.faults(), range(_FAULTS_TOLD), strict=False):
         place = f"line {told.line}: " if told.line else ""
         column = f"{told.field}: " if told.field else ""
-        sys.stderr.write(f"{options.file.name} {place}{column}{told.words}\n")
+        sys.stderr.write(f"{statement.path.name} {place}{column}{told.words}\n")
     if faults > _FAULTS_TOLD:
         sys.stderr.write(f"and {faults - _FAULTS_TOLD} more\n")
     if faults and options.repair is not None:

@@ -28,6 +28,7 @@ from gateway.payments.contract import (
     Collect,
     Declined,
     Event,
+    NotListed,
     PaymentState,
     StatementLine,
     Unclear,
@@ -61,10 +62,6 @@ class AfricasTalkingAccount:
     confirm_above_minor: int = 0
     timeout_s: float = 30.0
     connections_max: int = 20
-
-
-class NotListed(Exception):
-    """The list of a day could not be had. Says why, without anything of the account."""
 
 
 class AfricasTalking:
@@ -265,6 +262,7 @@ class AfricasTalking:
             currency=self._account.currency,
             our_ref=str(event.our_ref or ""),
             payer=event.payer,
+            account_ref=event.account_ref,
         )
 
     async def try_out(self) -> str:

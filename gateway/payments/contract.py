@@ -143,6 +143,11 @@ class StatementLine:
     currency: str
     our_ref: str = ""
     payer: str = ""
+    account_ref: str = ""  # what the payer wrote (C2B)
+
+
+class NotListed(Exception):
+    """The list of a day could not be had as a whole. Says why, without anything of the account."""
 
 
 class Forged(Exception):
@@ -183,7 +188,7 @@ class PaymentSource(Protocol):
         """How a refund stands."""
 
     async def statement(self, day: date) -> Sequence[StatementLine]:
-        """What it took on this day of the utility."""
+        """What it took on this day of the utility. Raises NotListed where the list cannot be had as a whole."""
 
     async def close(self) -> None:
         """Leave its connections."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -20,7 +20,18 @@ from channels.http.callback import Answer, Callback, NotReadable, text_of
 from config.kinds import NO_SECRET, Secret
 from gateway.payments.amounts import Unfit, fit
 from gateway.payments.client import Access, Client, Granted, NoAnswer, NotSent, Reply, ask_with_token, granted_of
-from gateway.payments.contract import Asked, Declined, Event, Forged, PaymentState, Unclear, Unknown, Why
+from gateway.payments.contract import (
+    Asked,
+    Can,
+    Declined,
+    Event,
+    Forged,
+    PaymentState,
+    StatementLine,
+    Unclear,
+    Unknown,
+    Why,
+)
 
 CURRENCY: Final = "KES"
 MINOR_DIGITS: Final = 2
@@ -218,6 +229,40 @@ class Daraja:
             why=why,
             detail=f"{code} {detail}".strip(),
         )
+
+
+class DarajaSource:
+    """What every source on a shortcode does alike: refunds by reversal, and leaving the connections.
+
+    `can` is what the kind itself is able to do; refunds are added where the settings name an initiator.
+    """
+
+    def __init__(self, account: DarajaAccount, now: Callable[[], datetime], can: frozenset[Can]) -> None:
+        self.name = account.name
+        self.can = can
+        self._daraja = Daraja(account, now)
+        if self._daraja.can_reverse:
+            self.can = can | {Can.REFUND}
+
+    async def refund(self, key: UUID, receipt: str, payer: str, amount_minor: int) -> Asked | Declined | Unclear:
+        """Reverse the payment; the whole of it, by its receipt."""
+        return await self._daraja.reverse(key, receipt, amount_minor)
+
+    async def refund_status(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
+        """How a reversal stands, once its result has come."""
+        return await self._daraja.ask_reversal(key, provider_ref)
+
+    async def statement(self, day: date) -> Sequence[StatementLine]:
+        """Never called: Daraja lists nothing; statements come as files."""
+        raise AssertionError("no Can.STATEMENT")
+
+    async def try_out(self) -> str:
+        """Whether Safaricom lets us in, for `prepaid check`. Raises NoAccess."""
+        return await self._daraja.try_out()
+
+    async def close(self) -> None:
+        """Leave the connections."""
+        await self._daraja.close()
 
 
 def _status_of_reversal(result: Mapping[str, Any], code: str, detail: str) -> tuple[str, str]:

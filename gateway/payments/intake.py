@@ -17,7 +17,7 @@ from uuid import UUID
 from channels.commands import Buy
 from channels.contract import Inbound, Message
 from config.money import PaymentSettings
-from gateway import prepaid
+from gateway import source_money, topping_up
 from gateway.deeds import meter_of, new_purchase
 from gateway.payer import is_msisdn
 from gateway.payments import life
@@ -28,7 +28,7 @@ from gateway.purchase import Event as Happened
 from gateway.purchase import State as Stands
 from gateway.quoting import quoted
 from gateway.sale import receipt_of
-from gateway.vend import PAYMENT, Done, Life, Shop, Vending, require_in_service
+from gateway.vend import PAYMENT, Done, Life, Shop, Vending, refusal_message, require_in_service
 from ledger import books, payments, tables
 from ledger.payment_rows import ASKED, OPEN, Held, PaymentRow, Purpose, Resolution
 from ledger.payment_tables import payment_event
@@ -183,6 +183,8 @@ class Validate:
         drn = meter_in(asked.account_ref)
         if asked.currency and asked.currency != shop.settings.utility.currency:
             return "CURRENCY"
+        if topping_up.is_word(shop.settings, asked.account_ref):
+            return ""
         if drn is None:
             return Held.METER_UNKNOWN.value
         mark = unit.mark()
@@ -195,8 +197,8 @@ class Validate:
             default = shop.settings.utility.default_language
             row = new_purchase(shop, inbound, shop.world.new_id(), meter, default, buy, now)
             row.payer_id = payments.account_of(unit, asked.payer, shop.settings.utility.currency)
-            prepaid.move(
-                shop, unit, "payment_in", prepaid.clearing(self.source.name), row.payer_id, asked.amount_minor, now
+            source_money.move(
+                shop, unit, "payment_in", source_money.clearing(self.source.name), row.payer_id, asked.amount_minor, now
             )
             quoted(shop, unit, row, meter, 1, is_paid=True)
         except Refusal as refusal:
@@ -218,6 +220,13 @@ def _inbound(source: str, receipt: str, payer: str, amount_minor: int, drn: str,
         command=Buy(drn, amount_minor),
         received_at=now,
     )
+
+
+def _top_up_closed(shop: Shop, payment: PaymentRow, reason: Reason) -> Message:
+    """What a payer is told whose wallet gets nothing, or nothing yet."""
+    if reason is Reason.PAYMENT_EXPIRED:
+        return Message("top_up_expired", shop.money(amount_minor=payment.amount_minor))
+    return refusal_message(shop, Refusal(reason, amount_minor=payment.amount_minor))
 
 
 class _Work:
@@ -291,18 +300,23 @@ class _Work:
             # Nobody is prompted for an order that is closed. That the source never had the request may be a moment too
             # early, so it is asked on.
             following = life.Step(State.UNCLEAR, Effect.ASK)
+        why, is_told = payment.why, payment.why == Why.EXPIRED
+        if is_closing and payment.purpose == Purpose.TOPUP:
+            why = Why.EXPIRED.value  # its payer is told once, and it is asked about as long as an order's
         if following.effect is Effect.COLLECT:
             self.done.collects.append(replace(payment, state=following.state.value))
             at = self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
         elif self.how == "CALLBACK":  # it hints at something that only an answer to a question makes sure
             self.told.ask_now, at = payment.id, self.now + timedelta(seconds=_ASK_NOW_LEASE_S)
-        went = replace(payment, state=following.state.value, lane=lane, next_ask_at=at, tries=payment.tries + 1)
+        went = replace(
+            payment, state=following.state.value, why=why, lane=lane, next_ask_at=at, tries=payment.tries + 1
+        )
         if went.state != payment.state or self.how == "CALLBACK":
             self._put(went, "GOES_ON", None)
         else:
             self.unit.put("payments", went.id, went)
             self.told.outcome = "GOES_ON"
-        if is_closing:
+        if is_closing and not is_told:
             self._close_order(payment, Reason.PAYMENT_EXPIRED)
 
     def _is_awaited(self, payment: PaymentRow) -> bool:
@@ -325,9 +339,14 @@ class _Work:
             next_ask_at=None,
         )
         self._put(closed, "CLOSED", said)
-        self._close_order(payment, Reason.PAYMENT_EXPIRED if is_late else _CLOSED_FOR.get(why, Reason.PAYMENT_FAILED))
+        if payment.why != Why.EXPIRED:  # else its payer has been told that no money came
+            reason = Reason.PAYMENT_EXPIRED if is_late else _CLOSED_FOR.get(why, Reason.PAYMENT_FAILED)
+            self._close_order(payment, reason)
 
     def _close_order(self, payment: PaymentRow, reason: Reason) -> None:
+        if payment.purpose == Purpose.TOPUP:
+            self._tell(payment, _top_up_closed(self.shop, payment, reason))
+            return
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None
         if row is None or Stands(row.state) is not Stands.AWAITING:
             return
@@ -340,7 +359,7 @@ class _Work:
         vending = Vending(self.shop, self.unit, mine, self.now)
         vending.tells_kept = False
         vending.walk(order, event)
-        prepaid.add(self.done, mine)
+        source_money.add(self.done, mine)
         return mine
 
     # --- money ---
@@ -349,8 +368,14 @@ class _Work:
         """The money into the books, to its payer; then the order goes on, if it may."""
         paid = self.event.amount_minor if self.event.amount_minor is not None else payment.amount_minor
         account = payments.account_of(self.unit, payment.payer, payment.currency)
-        prepaid.move(self.shop, self.unit, "payment_in", prepaid.clearing(payment.source), account, paid, self.now)
-        booked = prepaid.placed(payment, account, paid, self.event.receipt, self.now)
+        source_money.move(
+            self.shop, self.unit, "payment_in", source_money.clearing(payment.source), account, paid, self.now
+        )
+        booked = source_money.placed(payment, account, paid, self.event.receipt, self.now)
+        if payment.purpose == Purpose.TOPUP:
+            self._kept(booked, account, "top_up_paid")
+            self._put(booked, "TOPPED_UP", Said.SUCCESS)
+            return
         row = self.unit.purchases.get(payment.purchase_id) if payment.purchase_id is not None else None
         if row is None or Happened.MONEY_IN not in TABLE[Stands(row.state)]:
             self._kept(booked, account)
@@ -371,20 +396,21 @@ class _Work:
         order.row.expires_at = self.now + timedelta(seconds=self.shop.settings.purchase.paid_patience_s)
         order.split[PAYMENT] = {**order.split[PAYMENT], "paid": True, "late": was_closed}
         went = self._walk(order, Happened.MONEY_IN)
-        if went.state in prepaid.REFUSED:
-            reason = prepaid.held_for(went.reason)
-            booked = replace(booked, account_id=prepaid.suspense(payment.source))
-            prepaid.set_aside(self.shop, self.unit, self.done, booked, account, reason, self.now, told=True)
+        if went.state in source_money.REFUSED:
+            reason = source_money.held_for(went.reason)
+            booked = replace(booked, account_id=source_money.suspense(payment.source))
+            source_money.set_aside(self.shop, self.unit, self.done, booked, account, reason, self.now, told=True)
             self._put(booked, "SUSPENSE", Said.SUCCESS)
         else:
             self._put(booked, "BOUGHT", Said.SUCCESS)
 
-    def _kept(self, payment: PaymentRow, account: UUID) -> None:
+    def _kept(self, payment: PaymentRow, account: UUID, key: str = "payment_kept") -> None:
         left = self.unit.balances[account].available_minor
-        values = self.shop.money(amount_minor=payment.paid_minor, balance_minor=left)
-        prepaid.tell(
-            self.shop, self.unit, self.done, self.now, payment.id, payment.payer, Message("payment_kept", values)
-        )
+        values = self.shop.money(amount_minor=payment.paid_minor, balance_minor=left, receipt=payment.receipt or "")
+        self._tell(payment, Message(key, values))
+
+    def _tell(self, payment: PaymentRow, message: Message) -> None:
+        source_money.tell(self.shop, self.unit, self.done, self.now, payment.id, payment.payer, message)
 
     def _second(self, first: PaymentRow) -> None:
         """The payer was charged twice for one order: the second goes into suspense."""
@@ -392,15 +418,15 @@ class _Work:
         self._aside(second, Held.SECOND_PAYMENT)
 
     def _aside(self, payment: PaymentRow, reason: Held) -> None:
-        account = prepaid.suspense(payment.source)
+        account = source_money.suspense(payment.source)
         booked = replace(payment, account_id=account)
         self._put(booked, "SUSPENSE", Said.SUCCESS)
-        prepaid.set_aside(
+        source_money.set_aside(
             self.shop,
             self.unit,
             self.done,
             booked,
-            prepaid.clearing(payment.source),
+            source_money.clearing(payment.source),
             reason,
             self.now,
             told=is_msisdn(payment.payer),
@@ -410,7 +436,7 @@ class _Work:
         """The source took back what it had given: out of suspense, or from what is unspent; else a person's case."""
         taken = replace(payment, state=State.REVERSED.value, closed_at=self.now)
         assert payment.paid_minor is not None and payment.account_id is not None
-        clearing, aside = prepaid.clearing(payment.source), prepaid.suspense(payment.source)
+        clearing, aside = source_money.clearing(payment.source), source_money.suspense(payment.source)
         for item in self.unit.suspense.values():
             if item.payment_id == payment.id and item.amount_minor > 0:
                 if item.state in (OPEN, ASKED):  # whatever people were about to decide: there is nothing left
@@ -447,7 +473,7 @@ class _Work:
         self._put(taken, "CASE", Said.REVERSED)
 
     def _move(self, kind: str, source: UUID, target: UUID, amount_minor: int) -> UUID:
-        return prepaid.move(self.shop, self.unit, kind, source, target, amount_minor, self.now)
+        return source_money.move(self.shop, self.unit, kind, source, target, amount_minor, self.now)
 
     # --- of a payment that nobody here knows ---
 
@@ -480,7 +506,13 @@ class _Work:
             self._aside(self._new(event.payer, "", Purpose.NONE, None), Held.NO_ORDER)
             return
         drn = meter_in(event.account_ref)
-        if drn is None:
+        if topping_up.is_word(self.shop.settings, event.account_ref):
+            top_up = self._new(event.payer, event.account_ref, Purpose.TOPUP, None)
+            if is_msisdn(event.payer):
+                self._book(top_up)
+            else:  # nobody knows whose wallet
+                self._aside(top_up, Held.REFUSED)
+        elif drn is None:
             self._aside(self._new(event.payer, event.account_ref, Purpose.METER, None), Held.METER_UNKNOWN)
         elif not is_msisdn(event.payer):  # nobody to send a token to
             self._aside(self._new(event.payer, event.account_ref, Purpose.METER, None), Held.REFUSED)
@@ -494,7 +526,7 @@ class _Work:
         request_id, mark = shop.world.new_id(), unit.mark()
         payment = self._new(event.payer, event.account_ref, Purpose.METER, request_id)
         account = payments.account_of(unit, event.payer, payment.currency)
-        self._move("payment_in", prepaid.clearing(payment.source), account, event.amount_minor)
+        self._move("payment_in", source_money.clearing(payment.source), account, event.amount_minor)
         refused: Refusal | None = None
         try:
             inbound = _inbound(payment.source, event.receipt, event.payer, event.amount_minor, drn, now)
@@ -510,20 +542,20 @@ class _Work:
                 (request_id, key, inbound.fingerprint, CHANNEL, payment.source, event.payer, "", "Buy", now),
             )
             unit.put("requests", key, StoredRequest(key, request_id, inbound.fingerprint))
-            refused = prepaid.sell(shop, unit, self.done, now, row, meter, account, payment.id, payment.source)
+            refused = source_money.sell(shop, unit, self.done, now, row, meter, account, payment.id, payment.source)
         except Refusal as refusal:
             refused = refusal
         if refused is None:
             self._put(replace(payment, account_id=account), "BOUGHT", Said.SUCCESS)
         elif refused.reason is Reason.KEY_CHANGE_FIRST:  # its tokens are on their way; the money waits
-            booked = replace(payment, account_id=prepaid.suspense(payment.source))
+            booked = replace(payment, account_id=source_money.suspense(payment.source))
             self._put(booked, "SUSPENSE", Said.SUCCESS)
-            reason = prepaid.held_for(refused.reason)
-            prepaid.set_aside(shop, unit, self.done, booked, account, reason, now, told=True)
+            reason = source_money.held_for(refused.reason)
+            source_money.set_aside(shop, unit, self.done, booked, account, reason, now, told=True)
         else:
             unit.rollback(mark)
             self.done.reason = refused.reason
-            self._aside(replace(payment, purchase_id=None), prepaid.held_for(refused.reason))
+            self._aside(replace(payment, purchase_id=None), source_money.held_for(refused.reason))
 
     def _new(
         self, payer: str, account_ref: str, purpose: Purpose, purchase_id: UUID | None, usual_minor: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,7 +26,6 @@ from gateway.payments.contract import (
     Event,
     Forged,
     PaymentState,
-    StatementLine,
     Unclear,
     Unknown,
     Validation,
@@ -36,34 +35,30 @@ from gateway.payments.daraja import (
     ACCEPTED,
     CURRENCY,
     MINOR_DIGITS,
-    Daraja,
     DarajaAccount,
+    DarajaSource,
     query_of,
     time_of,
 )
 
 METHODS: Final = frozenset({"POST"})
+_CAN: Final = frozenset({Can.NOTIFY})
 VALIDATION, CONFIRMATION = "validation", "confirmation"
 # What Safaricom understands as reasons of a refused validation (known, not re-checked), by how ours begin.
 REFUSALS: Final = {"METER": "C2B00012", "AMOUNT": "C2B00013", "PAYER": "C2B00011"}
 _OTHER: Final = "C2B00016"
 
 
-class MpesaC2b:
+class MpesaC2b(DarajaSource):
     """Payments to one shortcode, as Safaricom tells of them.
 
     Those whose account reference ends with `account_mark` are prompts of the source `mpesa_stk` on the same shortcode,
     which hears of them itself: they are acknowledged here, and are no event.
     """
 
-    can = frozenset({Can.NOTIFY})
-
     def __init__(self, account: DarajaAccount, now: Callable[[], datetime], *, account_mark: str = "") -> None:
-        self.name = account.name
-        self._daraja = Daraja(account, now)
+        super().__init__(account, now, _CAN)
         self._mark = account_mark
-        if self._daraja.can_reverse:
-            self.can = self.can | {Can.REFUND}
 
     async def register(self, *, when_unreachable: str = "Cancelled", version: str = "v2") -> Asked | Declined | Unclear:
         """Tell Safaricom our two addresses. When they cannot be reached, payments are `Cancelled` or `Completed`."""
@@ -142,26 +137,6 @@ class MpesaC2b:
             return ACCEPTED
         said = {"ResultCode": REFUSALS.get(why.partition("_")[0], _OTHER), "ResultDesc": "Rejected"}
         return Answer(json.dumps(said), "application/json")
-
-    async def refund(self, key: UUID, receipt: str, payer: str, amount_minor: int) -> Asked | Declined | Unclear:
-        """Reverse the payment; the whole of it, by its receipt."""
-        return await self._daraja.reverse(key, receipt, amount_minor)
-
-    async def refund_status(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """How a reversal stands, once its result has come."""
-        return await self._daraja.ask_reversal(key, provider_ref)
-
-    async def statement(self, day: date) -> Sequence[StatementLine]:
-        """Never called: Daraja lists nothing; statements come as files."""
-        raise AssertionError("no Can.STATEMENT")
-
-    async def try_out(self) -> str:
-        """Whether Safaricom lets us in, for `prepaid check`. Raises NoAccess."""
-        return await self._daraja.try_out()
-
-    async def close(self) -> None:
-        """Leave the connections."""
-        await self._daraja.close()
 
 
 def _payer(said: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +25,6 @@ from gateway.payments.contract import (
     Declined,
     Event,
     PaymentState,
-    StatementLine,
     Unclear,
     Unknown,
     Validation,
@@ -39,8 +38,8 @@ from gateway.payments.daraja import (
     MINOR_DIGITS,
     RESULTS,
     STEP_MINOR,
-    Daraja,
     DarajaAccount,
+    DarajaSource,
     member,
     query_of,
     result_code,
@@ -50,20 +49,20 @@ from gateway.payments.daraja import (
 )
 
 METHODS: Final = frozenset({"POST"})
+_CAN: Final = frozenset({Can.COLLECT, Can.NOTIFY, Can.STATUS})
 ACCOUNT_MAX: Final = 12
 DESCRIPTION_MAX: Final = 13
 AMOUNT_MAX_MINOR: Final = 25_000_000  # shillings 250,000 a transaction; known, not re-checked
 _ITEMS_MAX: Final = 20
 
 
-class MpesaStk:
+class MpesaStk(DarajaSource):
     """Prompts for one shortcode. A success of more than `confirm_above_minor` counts once the query says so, too.
 
     `till` is the number that is paid where it is not the shortcode itself (Buy Goods); `account_mark` is put behind
     what the payer is shown, so that the C2B source of the same shortcode knows payments that are not its own.
     """
 
-    can = frozenset({Can.COLLECT, Can.NOTIFY, Can.STATUS})
     step_minor = STEP_MINOR
 
     def __init__(
@@ -76,15 +75,12 @@ class MpesaStk:
         till: str = "",
         account_mark: str = "",
     ) -> None:
-        self.name = account.name
-        self._daraja = Daraja(account, now)
+        super().__init__(account, now, _CAN)
         self._now = now
         self._passkey = passkey
         self._confirm_above = confirm_above_minor
         self._till = till
         self._mark = account_mark
-        if self._daraja.can_reverse:
-            self.can = self.can | {Can.REFUND}
 
     def _password(self) -> dict[str, str]:
         moment = f"{self._now().astimezone(KENYA):%Y%m%d%H%M%S}"
@@ -184,26 +180,6 @@ class MpesaStk:
     def answer(self, callback: Callback, accepted: bool, why: str = "") -> Answer:
         """What Safaricom wants to hear; anything else makes it call again, or not."""
         return ACCEPTED if accepted else Answer('{"ResultCode":1,"ResultDesc":"Rejected"}', "application/json")
-
-    async def refund(self, key: UUID, receipt: str, payer: str, amount_minor: int) -> Asked | Declined | Unclear:
-        """Reverse the payment; the whole of it, by its receipt."""
-        return await self._daraja.reverse(key, receipt, amount_minor)
-
-    async def refund_status(self, key: UUID, provider_ref: str) -> Event | Unknown | Unclear:
-        """How a reversal stands, once its result has come."""
-        return await self._daraja.ask_reversal(key, provider_ref)
-
-    async def statement(self, day: date) -> Sequence[StatementLine]:
-        """Never called: Daraja lists nothing; statements come as files."""
-        raise AssertionError("no Can.STATEMENT")
-
-    async def try_out(self) -> str:
-        """Whether Safaricom lets us in, for `prepaid check`. Raises NoAccess."""
-        return await self._daraja.try_out()
-
-    async def close(self) -> None:
-        """Leave the connections."""
-        await self._daraja.close()
 
 
 def _items(said: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 mapping.py      what a mapping file says: columns, dates, decimals, which rows count
 reading.py      a row of a statement as a line, or what is wrong with it
+fetching.py     a day that a provider lists itself, as a file
 taking.py       a statement taken in: read whole, checked, stored page by page
 mappings/       the mapping files that are shipped
 """

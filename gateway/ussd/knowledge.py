@@ -35,6 +35,7 @@ class Hints:
     last_sales: bool = False
     purchases: frozenset[UUID] = frozenset()
     vouchers: frozenset[str] = frozenset()  # their look-up digests
+    top_ups: bool = False  # what the phone asked to pay in a moment ago
 
     def with_more(self, other: Hints) -> Hints:
         """Both together."""
@@ -43,6 +44,7 @@ class Hints:
             self.last_sales or other.last_sales,
             self.purchases | other.purchases,
             self.vouchers | other.vouchers,
+            self.top_ups or other.top_ups,
         )
 
 

@@ -15,15 +15,16 @@ from typing import Any, Final
 from uuid import UUID
 
 from channels.commands import Buy, Help, RedeemVoucher
+from channels.commands import TopUp as TopUpAsked
 from channels.contract import Inbound
 from channels.ussd import dialogue
-from channels.ussd.dialogue import NewLanguage, NewPin, Order, Place, TopUp, TryPin, Turn, Words
-from channels.ussd.menu import PINS, VOUCHERS
+from channels.ussd.dialogue import AskTopUp, NewLanguage, NewPin, Order, Place, TopUp, TryPin, Turn, Words
+from channels.ussd.menu import PINS, PROMPTS, VOUCHERS
 from channels.ussd.pages import Limits, fits
 from channels.ussd.steps import Kind, Page, Step
 from config.languages import Catalogue
 from config.settings import UssdSettings
-from gateway import tokens, vouchering
+from gateway import tokens, topping_up, vouchering
 from gateway.deeds import Arrival, need_day, set_phone
 from gateway.payer import need_payer
 from gateway.pins import Proof, Stale, require_good, set_new, spend_try
@@ -93,6 +94,8 @@ class StepDeed:
         need_day(need, self.shop, step.msisdn, step.received_at)
         if hints.vouchers:
             vouchering.need_digests(need, self.shop, step.msisdn, step.received_at, hints.vouchers)
+        if hints.top_ups:
+            topping_up.need_earlier(need, self.shop.settings, step.msisdn, step.received_at)
         window = timedelta(seconds=self.shop.settings.purchase.just_bought_window_s)
         since = uuid7(int((step.received_at - window).timestamp() * 1000), 0, 0)
         need.since = since if need.since is None else min(need.since, since)
@@ -237,6 +240,11 @@ class _Step:
         if isinstance(turn.deed, NewLanguage):
             self._set_language(turn.deed.code)
             turn = Turn(Place())
+        elif isinstance(turn.deed, AskTopUp):
+            try:
+                page = self._top_up_asked(turn.deed, number)
+            except Refusal as refused:
+                turn = dialogue.refused(place, refused)
         elif isinstance(turn.deed, TryPin | NewPin | TopUp):
             try:
                 turn = Turn(self._told(place, turn.deed, number))
@@ -282,7 +290,16 @@ class _Step:
             self.waits_for = done.purchase_id
         return None
 
-    def _arrived(self, number: int, content: str, command: Buy | RedeemVoucher) -> Done:
+    def _top_up_asked(self, deed: AskTopUp, number: int) -> Page:
+        """The last screen of a session in which the phone is asked for money. Raises Refusal."""
+        if not self.deed.hints.top_ups:
+            raise NotLookedUp(Hints(top_ups=True))
+        self.done = done = self._arrived(number, f"{deed}", TopUpAsked(deed.amount_minor))
+        if done.refusal is not None:
+            raise Refusal(done.reason or Reason.INTERNAL, **dict(done.refusal.values))
+        return self._end("ussd_top_up_asked")
+
+    def _arrived(self, number: int, content: str, command: Buy | RedeemVoucher | TopUpAsked) -> Done:
         """What came of a request under (service, session, step). `content` holds no secret. Raises Stale."""
         fingerprint = hashlib.blake2b(content.encode(), digest_size=16).digest()
         inbound = self._inbound(f"{self.step.key}|{number}", fingerprint, command)
@@ -391,7 +408,7 @@ class _Step:
 
     # --- helpers ---
 
-    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help | RedeemVoucher) -> Inbound:
+    def _inbound(self, reference: str, fingerprint: bytes, command: Buy | Help | RedeemVoucher | TopUpAsked) -> Inbound:
         step = self.step
         return Inbound(
             channel=CHANNEL,
@@ -419,9 +436,10 @@ class _Step:
 
         languages = [(code, language.choose.capitalize()) for code, language in catalogue.languages.items()]
         settings = self.shop.settings
-        offers = {
-            name for name, is_there in ((PINS, settings.pins.key), (VOUCHERS, settings.vouchers.taken)) if is_there
-        }
+        msisdn = self.step.msisdn
+        may_prompt = topping_up.is_offered(settings, self.unit.phones.get(msisdn), msisdn)
+        there = ((PINS, settings.pins.key), (VOUCHERS, settings.vouchers.taken), (PROMPTS, may_prompt))
+        offers = {name for name, is_there in there if is_there}
         return Words(text, languages, settings.utility.minor_digits, self._limits(), frozenset(offers))
 
     def _end(self, key: str, values: Mapping[str, Any] | None = None) -> Page:

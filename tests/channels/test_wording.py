@@ -82,7 +82,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "in_progress": TYPICAL,
     "statement": {**MONEY, "balance_minor": 120_000, "debt_minor": 2_100_000, "debts": DEBTS},
-    "help": {"utility": "Umoja Power", "short_code": "22444"},
+    "help": {"utility": "Umoja Power", "short_code": "22444", "top_up": "TOPUP"},
     "counter_head": {
         "utility": "Umoja Power",
         "station": "ST001 Kisumu head office counter",
@@ -98,6 +98,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "payment_held": {**TYPICAL, "days": 30, "code": "1AG7027SACNMA"},
     "payment_kept": TYPICAL,
     "payment_waits": TYPICAL,
+    "top_up_paid": {**TYPICAL, "receipt": "UFA5XK2Q1M"},
+    "top_up_expired": TYPICAL,
+    "deposit_paid": {**TYPICAL, "slip": "KCB/2026/0012345"},
 }
 # Generous: thirteen digits, seven-figure money where a limit or a balance stands.
 GENEROUS: dict[str, Any] = {
@@ -120,6 +123,7 @@ GENEROUS: dict[str, Any] = {
     "paid_minor": 1_000_050,
     "units_tenths": 44_300,
     "how": "Paybill 888880, account = meter",
+    "word": "WALLET",
 }
 # What comes with a key-change set is longer than one message anyway.
 IN_TWO_MESSAGES = {
@@ -127,6 +131,7 @@ IN_TWO_MESSAGES = {
     ("ar", Reason.KEY_CHANGE_FIRST),
     ("ar", Reason.PAY_FIRST),
     ("ar", Reason.PAYMENT_EXPIRED),
+    ("ar", Reason.TOP_UP_NOT_TAKEN),
 }
 REFUSALS = [(language, reason) for language in LANGUAGES for reason in Reason]
 
@@ -171,6 +176,8 @@ def test_refusals_do_with_the_values_that_must_be_there(language: str) -> None:
         Reason.PAID_LESS: {"paid_minor": 30_000, "amount_minor": 50_000, "balance_minor": 30_000, **MONEY},
         Reason.PAYMENT_EXPIRED: {"drn": "04012345676", "amount_minor": 50_000, **MONEY},
         Reason.PRICE_CHANGED: {"drn": "04012345676"},
+        Reason.TOP_UP_AGAIN: {"amount_minor": 50_000, "seconds": 5, "again": 2, **MONEY},
+        Reason.TOP_UP_NOT_TAKEN: {"amount_minor": 50_000, **MONEY},
     }
     payment = {reason: {"amount_minor": 50_000, **MONEY} for reason in Reason if reason.startswith("PAYMENT_")}
     GAPS.clear()

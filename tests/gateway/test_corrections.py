@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from gateway.account_payment import PayAccount
 from gateway.commands.corrections import approve
 from gateway.corrections import Approved, GatewaysModule, PriceOfUnits
 from gateway.deeds import Continue
 from gateway.desk import Outgoing, VendingDesk
 from gateway.metrics import Metrics
-from gateway.payment import PayAccount
 from gateway.purchase import Event, State
 from gateway.reversal import Evidence, Reversal, Reverse
 from gateway.sale import receipt_of

@@ -11,30 +11,34 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from pathlib import Path
 
 import sqlalchemy as sa
 
-from channels.commands import Buy, Unreadable
+from channels.commands import Buy, TopUp, Unreadable
+from gateway.intake import load_folder
 from gateway.payments.contract import Event, PaymentState, Why
 from gateway.purchase import SOLD
 from ledger import payment_tables, tables
 from ledger.accounts import id_of
 from ledger.reasons import Reason
 from tests.gateway.payments.till import Till, open_till
-from tests.simulation.shop import METER
-from tests.simulation.utility import unknown_drn
+from tests.simulation import utility
+from tests.simulation.shop import UTILITY
 
 AMOUNTS = (2_000, 5_000, 10_000, 20_000, 50_000)
 SETTLED_AFTER_H = 26
-_METERS = (METER, "07003012213")
+# A meter has one token a minute at most, and few of its customers buy twenty times a day.
+ORDERS_OF_A_METER = 20
+METERS_MIN = 2
 
 
 class Day:
     """The day of some phones, and everything that was ever said of their payments."""
 
-    def __init__(self, till: Till, seed: int) -> None:
+    def __init__(self, till: Till, seed: int, meters: Sequence[str]) -> None:
         self.till = till
+        self.meters = meters
         self.random = random.Random(seed)
         self.said: list[Event] = []
         self.phones: list[str] = []
@@ -50,7 +54,8 @@ class Day:
             return
         till.money.asks = [chance.choices(["well", "lost", "silent", "declined"], [80, 8, 8, 4])[0]]
         before = set(till.money.accounts)
-        await till.text(Buy(chance.choice(_METERS), amount), phone)
+        wish = TopUp(amount) if chance.random() < 0.1 else Buy(chance.choice(self.meters), amount)
+        await till.text(wish, phone)
         for ref in set(till.money.accounts) - before:
             luck = chance.random()
             if luck < 0.15:
@@ -63,11 +68,13 @@ class Day:
         await self.deliver(chance.choices([0, 1, 2, 3], [30, 40, 20, 10])[0])
 
     async def _by_meter(self, phone: str, amount: int) -> None:
-        written = self.random.choices([METER, "0401 2345 676", unknown_drn(3), "rent", ""], [60, 15, 10, 10, 5])[0]
+        chance, drn, nobody = self.random, self.random.choice(self.meters), utility.unknown_drn(3)
+        spaced = f"{drn[:4]} {drn[4:8]} {drn[8:]}"
+        written = chance.choices([drn, spaced, nobody, "rent", "wallet", ""], [55, 15, 10, 10, 5, 5])[0]
         self.said.append(self.till.money.paybill(phone, written, amount))
         await self.deliver(1)
         if self.random.random() < 0.5:
-            await self.till.text(Unreadable(Reason.AMOUNT_NEEDED, METER), phone)
+            await self.till.text(Unreadable(Reason.AMOUNT_NEEDED, drn), phone)
 
     async def deliver(self, count: int) -> None:
         """Some words arrive: new ones, old ones again, and failures that are not true any more."""
@@ -149,15 +156,25 @@ class Day:
 async def day(url: str, orders: int, seed: int) -> list[str]:
     """Everything that does not match after a day."""
     async with open_till(url, order_s=600) as till:
-        ours = Day(till, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            served = utility.write(Path(folder), max(METERS_MIN, orders // ORDERS_OF_A_METER))
+            world = till.counter.world
+            await load_folder(till.counter.store, Path(folder), UTILITY, world, till.counter.shop.local(world.now()))
+        ours = Day(till, seed, [one.drn for one in served])
         await ours.run(orders)
         await till.check()
+        purposes = Counter(row["purpose"] for row in await till.rows(payment_tables.payment) if row["paid_at"])
+        reasons = Counter(reason for reason, _, _ in await till.held())
         print(
-            f"{orders} orders, seed {seed}: statement {till.money.taken_minor} minor units in {len(till.money.lines)} "
-            f"lines, {await till.tokens()} tokens, {len(await till.held())} items in suspense, "
-            f"{till.money.polled} questions, {timedelta(days=1)}"
+            f"{orders} orders of {len(served)} meters, seed {seed}: statement {till.money.taken_minor} minor units in "
+            f"{len(till.money.lines)} lines, {await till.tokens()} tokens, {till.money.polled} questions; "
+            f"paid {_told(purposes)}; suspense {_told(reasons)}"
         )
         return await ours.complaints()
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def payer(self) -> None:
         Machine.phones += 1
-        self.day = Day(self.till, Machine.phones)
+        self.day = Day(self.till, Machine.phones, (METER,))
         self.phone = f"2547{20_000_000 + Machine.phones}"
         self.day.phones = [self.phone]
         self.mine: list[Any] = []

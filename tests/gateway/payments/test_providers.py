@@ -18,13 +18,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from config.kinds import NO_SECRET, Secret
-from gateway.payments.africastalking import WITHDRAWN, AfricasTalking, NotListed
+from gateway.payments.africastalking import WITHDRAWN, AfricasTalking
 from gateway.payments.client import Client, NotSent
 from gateway.payments.contract import (
     Asked,
     Can,
     Declined,
     Event,
+    NotListed,
     PaymentSource,
     PaymentState,
     Unclear,

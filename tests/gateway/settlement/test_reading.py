@@ -136,11 +136,24 @@ BANK = [
     ("03.06.2026;03.06.2026;FT5;;;Rent;500,00;;9", "BAD : a row that no [[row]] of the mapping fits"),
     ("03.06.2026;03.06.2026;FT6;;;x;;1234.50;9", "BAD Credit: an amount such as 1.234,50 expected, got '1234.50'"),
 ]
+
+# --- what `fetch` writes ----------------------------------------------------------------------------------------------
+
+FETCHED_HEADER = "receipt,occurred_at,amount,fee,currency,our_ref,payer,account_ref\n"
+FETCHED = [
+    ("ATPid_1,2026-06-03T09:05:01+00:00,500.00,2.75,KES,0190b0a0-0000-7000-8000-000000000001,254711013579,04012345676",
+     "PAYMENT ATPid_1 06-03T09:05Z 03 50000 275 /0190b0a0-0000-7000-8000-000000000001/254711013579/04012345676"),
+    ("ATPid_2,2026-06-03T22:30:00+00:00,500.00,0.00,KES,,,", "PAYMENT ATPid_2 06-03T22:30Z 04 50000 0 ///"),
+    ("ATPid_3,2026-06-03T09:05:01,500.00,0.00,KES,,,",
+     "BAD occurred_at: a time of the form %Y-%m-%dT%H:%M:%S%z expected, got '2026-06-03T09:05:01'"),
+    ("ATPid_4,2026-06-03T09:05:01+00:00,500.00,0.00,UGX,,,", "BAD currency: KES expected, got 'UGX'"),
+]
 # fmt: on
 TABLES = {
     "neutral": (NEUTRAL_HEADER, NEUTRAL, KENYA),
     "mpesa-organisation": (MPESA_HEADER, MPESA, KENYA),
     "mtn-momo": (MTN_HEADER, MTN, UGANDA),
+    "fetched": (FETCHED_HEADER, FETCHED, KENYA),
     "bank-account": (BANK_HEADER, BANK, KENYA),
 }
 

@@ -6,12 +6,17 @@ import argparse
 import csv
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.commands import settlement
+from ledger import tables
+from ledger.accounts import id_of
 from tests.gateway.terminal import METER, Terminal
+from tests.simulation.shop import AMINA
 
 HEADER = "value_date,provider,provider_ref,amount,fee,our_ref\n"
 
@@ -108,6 +113,7 @@ def test_a_customers_deposit_is_approved_by_another_and_matched_with_the_banks_s
     assert terminal.balance("suspense:bank") == 0
     terminal.well(f"deposits approve {code} --as fin.max")
     assert terminal.balance("wallet:A100001") == before + 10_000 and terminal.balance("clearing:bank") == -10_000
+    assert owed_texts(terminal) == [("deposit_paid", AMINA, "en", 10_000, before + 10_000)]
     assert "1 MATCHED" in terminal.well("settlement match bank --as fin.zoe")
     assert terminal.balance("clearing:bank") == -10_000
     assert code in terminal.well("deposits list --customer A100001 --as fin.zoe")
@@ -123,6 +129,52 @@ def test_a_customers_deposit_is_approved_by_another_and_matched_with_the_banks_s
     other = f"--slip ft002 --paid-on {day} --amount 50"
     terminal.no(f"deposits enter-wallet A100001 --bank kcb {other} --as fin.max", "by the bank's statement")
     terminal.check()
+
+
+def test_what_was_meant_for_a_wallet_that_was_closed_meanwhile_is_refused_by_name(terminal: Terminal) -> None:
+    day = terminal.world.now().date()
+    before = terminal.balance("wallet:A100001")
+    slip = f"--slip s-78 --paid-on {day} --amount 100"
+    code = terminal.well(f"deposits enter-wallet A100001 --bank kcb {slip} --as fin.zoe").split()[1]
+    path = statement(terminal, "mpesa.csv", "mpesa,R7,60.00,0,")
+    terminal.well(f"settlement import mpesa {path} --as fin.zoe")
+    held = terminal.well("suspense list --as fin.zoe").split()[1]
+    terminal.well(f"suspense resolve {held} --wallet A100001 --reason 'she called' --as fin.zoe")
+    set_closed(terminal, "A100001", terminal.world.now())
+    terminal.no(f"deposits approve {code} --as fin.max", "account A100001 was closed since")
+    terminal.no(f"suspense approve {held} --reason agreed --as fin.max", "account A100001 is closed")
+    assert terminal.balance("wallet:A100001") == before and terminal.balance("suspense:mpesa") == 6_000
+    assert owed_texts(terminal) == []
+    terminal.well(f"deposits refuse {code} --as fin.max")
+    terminal.well(f"suspense refuse {held} --reason closed --as fin.max")
+    terminal.no(f"suspense resolve {held} --wallet A100001 --reason again --as fin.zoe", "account A100001 is closed")
+    terminal.no(f"deposits enter-wallet A100001 --bank kcb {slip} --as fin.zoe", "account A100001 is closed")
+    set_closed(terminal, "A100001", None)
+    terminal.check()
+
+
+def set_closed(terminal: Terminal, account_no: str, at: datetime | None) -> None:
+    """Close an account with whatever is in it, which no command does, or open it again."""
+
+    def write(connection: sa.Connection) -> None:
+        c, b = tables.customer, tables.limited_balance
+        status = "ACTIVE" if at is None else "CLOSED"
+        connection.execute(c.update().where(c.c.account_no == account_no).values(status=status))
+        wallet = b.c.account_id == id_of(f"wallet:{account_no}")
+        connection.execute(b.update().where(wallet).values(closed_at=at))
+
+    terminal.read(write)
+
+
+def owed_texts(terminal: Terminal) -> list[tuple[str, str, str, int, int]]:
+    """What customers are owed about deposits: message, phone, language, amount and balance."""
+    o = tables.outbox.c
+    wanted = sa.select(o.message, o.recipient, o.language, o.fields).where(o.message == "deposit_paid").order_by(o.id)
+    found = []
+    for row in terminal.read(lambda connection: connection.execute(wanted).all()):
+        fields = json.loads(row.fields)
+        found.append((row.message, row.recipient, row.language, fields["amount_minor"], fields["balance_minor"]))
+    return found
 
 
 def test_a_statement_sells_for_the_meter_that_was_written_beside_the_money(terminal: Terminal) -> None:
