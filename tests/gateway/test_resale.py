@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -94,7 +95,7 @@ async def test_what_nobody_saw_is_sold_again_and_belongs_to_the_later_sale_alone
     lives = []
     for done in (first, second):
         receipt = done.replies[0].message.values["receipt"]
-        lives.append(await counter.store.read(lambda connection, of=receipt: statements.purchase(connection, of)))
+        lives.append(await counter.store.read(partial(statements.purchase, receipt=receipt)))
     assert lives[0] and lives[1]
     assert lives[0].sold_on == lives[1].purchase["receipt"] and lives[1].first_made_for == lives[0].purchase["receipt"]
     # Once more, and then it is the next token's turn.
@@ -286,8 +287,8 @@ async def test_in_no_order_is_a_token_told_for_two_purchases(
                     here.send(purchase(stan, AMOUNT, mti="0201"))
                     await here.done()
                 await _last(counter, told)
-                for stan, made in [*here.told, *there.told]:
-                    told.add(f"bank|kcb/2026/627001/ATM00042/BANKBRANCH00042/{stan}/111530/0605/615611{stan}", made)
+                for trace, made in [*here.told, *there.told]:
+                    told.add(f"bank|kcb/2026/627001/ATM00042/BANKBRANCH00042/{trace}/111530/0605/615611{trace}", made)
                 assert all(len(several) == 1 for several in told.purchases.values()), (order, is_up)
                 resold += await counter.count(correction_tables.resale) - before
                 here.stan = second
