@@ -221,6 +221,7 @@ class StsSettings:
     key_change_confirmed_by: Literal["operator", "next_sale"] = "operator"
     engineering_tokens: Literal["two_people", "one_person"] = "two_people"
     decoder_key_cache: Annotated[int, Between(0, 10_000_000)] = 10_000
+    sell_unseen_again: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -294,7 +294,7 @@ class Gateway:
             desk,
             self._world,
             shop.local,
-            BankObserver(metrics.bank_answered, metrics.bank_unanswered, metrics.fault),
+            BankObserver(metrics.bank_answered, metrics.bank_unanswered, metrics.fault, metrics.bank_late),
             BankLinkObserver(metrics.bank_refused, metrics.bank_closed),
         )
         return desk, channel

@@ -136,6 +136,9 @@ class Metrics:
             "asked",
             "code",
         )
+        self._bank_late = self._counter(
+            "bank_answers_late", "Answers written after the bank's time-out, by what was asked.", "bank", "asked"
+        )
         self._bank_unanswered = self._counter(
             "bank_unanswered",
             "Requests of banks that were not answered, for want of an outcome or a link.",
@@ -289,6 +292,10 @@ class Metrics:
         name = self._links.bounded(bank)
         self._bank_answers.labels(name, asked, self._statuses.bounded(code)).inc()
         self._bank_seconds.labels(name).observe(seconds)
+
+    def bank_late(self, bank: str, asked: str) -> None:
+        """A bank's request was answered when the bank had ceased to wait."""
+        self._bank_late.labels(self._links.bounded(bank), asked).inc()
 
     def bank_unanswered(self, bank: str, asked: str) -> None:
         """A bank's request was not answered; the bank will ask again."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from gateway import resale
 from gateway.deeds import TOMBSTONE
 from gateway.purchase import SOLD, Event, State
 from gateway.undo import WITHDRAWN, brings_token
@@ -75,6 +76,15 @@ class Reversed:
     purchase_id: UUID | None = None
     repeated: bool = False
     done: Done = field(default_factory=Done, compare=False)
+
+
+class Seen(StrEnum):
+    """Who may have seen the tokens of a sale, or may yet."""
+
+    NO_TOKEN = "NO_TOKEN"
+    BY_NOBODY = "BY_NOBODY"  # none has left the books in anything that goes out: proved by this program itself
+    BY_ITS_WORD = "BY_ITS_WORD"  # nobody, if the peer's word is good: enough to seal, not to sell again
+    PERHAPS = "PERHAPS"
 
 
 _CANCELLED: Final = frozenset(
@@ -158,10 +168,13 @@ class Reverse:
         if reason is not None:
             vending.walk(life, Event.REVERSAL_ASKED)
             return Reversed(Answer.REFUSED, reason, row.id, done=done)
+        is_proved = self._seen(unit, row) is Seen.BY_NOBODY
         for reply in unit.outbox.get(row.id, ()):
             if brings_token(reply) and (reply.id in self.unsent or _waits_at_a_counter(reply)):
                 unit.update(WITHDRAW_UNSEEN, (reply.id, reply.owner, "reversal", vending.now))
         vending.walk(life, Event.UNSEEN_REVERSED)
+        if is_proved:
+            resale.keep(unit, row)
         selling.count(unit, row, -1)  # the drawer gives the money back
         return Reversed(Answer.REVERSED, None, row.id, done=done)
 
@@ -185,27 +198,33 @@ class Reverse:
             return Reason.REVERSAL_LATE  # the account that the money would go back to was closed since
         if (self.asked.policy or settings.reversals) == "refuse":
             return Reason.REVERSALS_NOT_TAKEN
-        return None if self._is_unseen(unit, row) else Reason.TOKEN_DISCLOSED
+        return Reason.TOKEN_DISCLOSED if self._seen(unit, row) is Seen.PERHAPS else None
 
-    def _is_unseen(self, unit: Unit, row: PurchaseRow) -> bool:
-        """Whether it is certain that nobody has seen a token of this sale, or will after this."""
+    def _seen(self, unit: Unit, row: PurchaseRow) -> Seen:
+        """Whether anybody has seen a token of this sale, or will after this."""
         if not unit.tokens.get(row.id):
-            return True  # all of its money went to charges and debts
+            return Seen.NO_TOKEN  # all of its money went to charges and debts
         if unit.disclosed.get(row.id):
-            return False
-        is_vouched_for = self.asked.evidence is not Evidence.NONE and self.asked.channel == row.channel
+            return Seen.PERHAPS
         if row.channel == bank_batch.CHANNEL:
-            return is_vouched_for  # it was answered by its link, and nothing of that is in the outbox
+            # It was answered by its link, and nothing of that is in the outbox.
+            if self.asked.channel != row.channel or self.asked.evidence is Evidence.NONE:
+                return Seen.PERHAPS
+            return Seen.BY_NOBODY if self.asked.evidence is Evidence.NOT_WRITTEN else Seen.BY_ITS_WORD
         node = self.shop.settings.gateway.node
-        for reply in unit.outbox.get(row.id, ()):
-            if reply.state == WITHDRAWN or not brings_token(reply):
-                continue
+        # A sale that owed its token to nobody proves nothing.
+        replies = [reply for reply in unit.outbox.get(row.id, ()) if brings_token(reply)]
+        found = Seen.BY_NOBODY if replies else Seen.BY_ITS_WORD
+        for reply in replies:
             # OWED alone says nothing: whoever holds its lease may have handed it over and not written that down yet.
             is_unsent = reply.id in self.unsent and reply.state == "OWED" and not reply.attempts and reply.owner == node
+            if is_unsent or _waits_at_a_counter(reply):
+                continue
             is_vouched_for = self.asked.evidence is not Evidence.NONE and reply.channel == self.asked.channel
-            if not (is_unsent or is_vouched_for or _waits_at_a_counter(reply)):
-                return False
-        return True
+            if reply.state != WITHDRAWN and not is_vouched_for:
+                return Seen.PERHAPS
+            found = Seen.BY_ITS_WORD
+        return found
 
     # --- storing ---
 

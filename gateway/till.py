@@ -114,7 +114,12 @@ class Till:
     async def copy(self, found: Receipt, origin: Origin) -> Printed:
         """A receipt once more, marked as a copy, and on record."""
         await self.store.transact(lambda connection: counter_sales.note_copy(connection, found, origin))
-        return Printed(Outcome.SOLD, self._receipt(found, is_copy=True))
+        still = await self.store.read(partial(counter_sales.receipt, purchase_id=found.purchase.id))
+        if still is None:
+            gone = await self.store.read(partial(counter_sales.undone, purchase_id=found.purchase.id))
+            assert gone is not None, "a sale stands, with a receipt, or was undone"
+            return self.undone(gone)
+        return Printed(Outcome.SOLD, self._receipt(still, is_copy=True))
 
     async def _answered(self, reference: str) -> Stored | None:
         """The request as far as it has come once it is answered, or the time to wait is over."""

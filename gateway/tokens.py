@@ -208,6 +208,7 @@ def _credit(
         row.tid, row.subclass, row.rnd, row.amount_field = last, _ELECTRICITY, minting.nibble(), amount_field
         tokens.append(row)
     _require(minting.module, key)
+    meter = replace(meter, unseen_sale=None)
     return tokens, replace(meter, last_tid=last) if same_base else replace(meter, next_last_tid=last)
 
 

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from channels import wording
 from channels.contract import Message, Reply
 from config.settings import Settings
-from gateway import again, keyuse, pins, tokens
+from gateway import again, keyuse, pins, resale, tokens
 from gateway.keyuse import Asked
 from gateway.payer import Payer, is_paid_already, new_payment, who_pays
 from gateway.purchase import Effect, Event, State, Step, step
@@ -137,6 +137,7 @@ class Life:
     split: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     tokens: list[TokenRow] = field(default_factory=list)
+    resold: UUID | None = None  # the sealed sale that they were made in
     refusal: Refusal | None = None
     is_stored: bool = False  # the purchase's row is in the database
     tokens_are_stored: bool = False
@@ -282,6 +283,8 @@ class Vending:
         row.tariff_code = point.tariff_code
         row.tariff_version = sale.tariff_version
         row.units_tenths = sale.units_tenths
+        if self.shop.settings.sts.sell_unseen_again and (found := resale.instead(unit, row, meter, life.tokens)):
+            life.resold, life.tokens, life.meter = found
         if payer.source is not None:
             life.split[PAYMENT] = {"source": payer.source.name, "version": sale.tariff_version}
             return Event.PAYMENT_NEEDED
@@ -363,13 +366,16 @@ class Vending:
         selling.count(self.unit, row)
 
     def _is_at_once(self, life: Life) -> bool:
-        return self.shop.module.answers_at_once or not life.tokens
+        return self.shop.module.answers_at_once or not life.tokens or life.resold is not None
 
     def _make_token(self, life: Life) -> Event | None:
         """Make the tokens here, or keep their inputs and leave it to `gateway/desk.py` to ask the module."""
         if not life.tokens:
             assert not life.split["units_tenths"] and not life.split["free_units_tenths"], "energy without a token"
             return Event.TOKEN_MADE  # all of the money went to charges and debts
+        if life.resold is not None:
+            self._set_meter(life)
+            return Event.TOKEN_MADE  # once before, and counted then
         if not life.tokens_are_stored and not keyuse.count(self.unit, self.shop.module, life.meter, life.tokens):
             life.refusal = Refusal(Reason.KEY_LIMIT_REACHED, drn=life.meter.drn)
             return Event.TOKEN_REFUSED
@@ -517,8 +523,11 @@ class Vending:
         row.sale = json.dumps(kept, separators=(",", ":")) if kept else None
         gives_tokens = row.state in (State.VENDED, State.VENDING) or row.reason == Reason.KEY_CHANGE_FIRST
         if gives_tokens and not life.tokens_are_stored:
-            for token in life.tokens:
-                unit.insert(tables.token, token_values(token))
+            if life.resold is not None:
+                resale.move(unit, life.resold, row, life.tokens, self.shop.world.new_id(), self.now)
+            else:
+                for token in life.tokens:
+                    unit.insert(tables.token, token_values(token))
             unit.put("tokens", row.id, tuple(life.tokens))
         if not life.is_stored:
             unit.insert(tables.purchase, _purchase_values(row))

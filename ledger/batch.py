@@ -62,7 +62,8 @@ def _columns(alias: str, names: str) -> str:
 _METER = _columns(
     "m",
     "id drn iin service_point_id status encryption_algorithm key_generation key_type supply_group key_revision"
-    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at replaced_by token_technology",
+    " tariff_index key_expiry base_date last_tid next_key next_last_tid change_given_at replaced_by token_technology"
+    " unseen_sale",
 )
 _POINT = _columns(
     "s",
@@ -231,6 +232,7 @@ INSERTS = {
         tables.debt,
         correction_tables.reversal,
         correction_tables.disclosure,
+        correction_tables.resale,
         correction_tables.correction_state,
         correction_tables.account_payment,
         counter.COUNTER_SALE,
@@ -246,6 +248,8 @@ _SET_POINT = (
     " free_last_month vending last_sale"
 )
 UPDATE_METER = Update(tables.meter, "id", "last_tid", "last_tid = {last_tid}")
+# Apart from the others, for it is rare: most meters never have a sale sealed.
+SET_UNSEEN = Update(tables.meter, "id", "unseen_sale", "unseen_sale = {unseen_sale}")
 _SET_KEY = (
     "last_tid supply_group key_type tariff_index key_revision key_expiry base_date key_generation"
     " next_key next_last_tid change_given_at"
@@ -290,6 +294,10 @@ UPDATE_PURCHASE = Update(
 )
 FILL_TOKEN = Update(
     tables.token, "purchase_id seq", "digits module", "digits = {digits}, module = {module}", "token.digits IS NULL"
+)
+# Tokens of a sealed sale that are sold again.
+MOVE_TOKEN = Update(
+    tables.token, "purchase_id seq", "d_purchase_id", "purchase_id = {d_purchase_id}", "token.digits IS NOT NULL"
 )
 END_HOLD = Update(tables.hold, "purchase_id", "state", "state = {state}", "hold.state = 'PENDING'")
 END_OUTBOX = Update(
@@ -473,7 +481,11 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
             copies.setdefault(to_whom, []).append(at)
         unit.copies = {key: tuple(several) for key, several in copies.items()}
     shown = [*unit.last_purchases.values(), *(sale for sales in unit.last_sales.values() for sale in sales)]
-    wanted = _unique([*need.purchases, *(purchase.id for purchase in shown)])
+    unseen = _unique(meter.unseen_sale for meter in unit.meters.values() if meter.unseen_sale is not None)
+    if unseen:  # after the locks of their meters, which whoever shows or moves a token takes
+        unit.unseen = {row[0]: PurchaseRow(*row) for row in (yield READ_PURCHASES, [unseen])}
+        unit.disclosed = {row[0]: True for row in (yield READ_DISCLOSURES, [unseen])}
+    wanted = _unique([*need.purchases, *(purchase.id for purchase in shown), *unseen])
     if wanted:
         several_tokens: dict[UUID, list[TokenRow]] = {}
         for row in (yield READ_TOKENS, [wanted]):
@@ -486,7 +498,7 @@ def fill(need: Need) -> Generator[Question, list[Row], Unit]:
         for row in (yield READ_OUTBOX, [ids]):
             owed.setdefault(row[1], []).append(OutboxRow(*row))
         unit.outbox = {request: tuple(several) for request, several in owed.items()}
-        unit.disclosed = {row[0]: True for row in (yield READ_DISCLOSURES, [ids])}
+        unit.disclosed |= {row[0]: True for row in (yield READ_DISCLOSURES, [ids])}
         corrected: dict[UUID, list[CorrectionState]] = {}
         for row in (yield READ_CORRECTIONS, [ids]):
             corrected.setdefault(row[0], []).append(CorrectionState(*row))
@@ -527,6 +539,8 @@ def writes(unit: Unit) -> Iterator[tuple[Insert | Update, list[Row]]]:
         yield UPDATE_METER, [(meter.id, meter.last_tid) for meter in usual]
     if changing := [m for m in meters if m.next_key is not None or unit.meters_read[m.drn].next_key is not None]:
         yield UPDATE_METER_KEY, [(m.id, *(getattr(m, name) for name in _SET_KEY.split())) for m in changing]
+    if unseen := [m for m in meters if m.unseen_sale != unit.meters_read[m.drn].unseen_sale]:
+        yield SET_UNSEEN, [(meter.id, meter.unseen_sale) for meter in unseen]
     if points := unit.changed("points"):
         yield (
             UPDATE_POINT,

@@ -1,4 +1,4 @@
-"""The SQL tables of reversals, corrections, account payments, and tokens shown apart from their own reply.
+"""The SQL tables of reversals, corrections, account payments, tokens shown apart from their reply, or sold again.
 
 Rows are only ever added.
 """
@@ -33,6 +33,18 @@ disclosure = table(
     at_("at"),
     sa.Index("ix_disclosure_to_whom", "to_whom", "id"),  # how often a phone was sent a token again
     slim=True,
+)
+
+# Tokens of a sealed sale that nobody had seen, sold again: their rows in `token` are those of the later purchase.
+resale = table(
+    "resale",
+    id_("id", primary_key=True),
+    id_("sealed_id", nullable=False),  # the sale they were made in
+    id_("purchase_id", nullable=False),  # the sale they were sold in
+    int_("tokens"),
+    at_("at"),
+    sa.Index("ix_resale_sealed_id", "sealed_id"),
+    sa.Index("ix_resale_purchase_id", "purchase_id"),
 )
 
 # A correction that one person asked for; what others did with it is in `correction_state`.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -19,6 +19,9 @@ from ledger.audit import Origin
 from ledger.counter import CHANNEL
 from ledger.stations_tables import counter_sale
 from ledger.unit import PurchaseRow, TokenRow
+
+_SOLD: Final = ("sold", "sold_no_token")
+"""Messages that bring the receipt of a sale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def shown(connection: sa.Connection, request_id: UUID, answer: Answer, now: date
     o, p = tables.outbox, tables.purchase
     changes = {"state": "SENT", "ended_at": now, "attempts": o.c.attempts + 1}
     connection.execute(o.update().where(o.c.id == answer.outbox_id, o.c.state == "OWED").values(**changes))
-    if answer.message in ("sold", "sold_no_token"):
+    if answer.message in _SOLD:
         delivered = p.update().where(p.c.id == request_id, p.c.state == "VENDED")
         connection.execute(delivered.values(state="DELIVERED", owed="NOTHING"))
 
@@ -137,6 +140,13 @@ def next_sequence(connection: sa.Connection, login: str, shift_id: UUID | None) 
 
 
 def note_copy(connection: sa.Connection, found: Receipt, origin: Origin) -> None:
-    """A copy of a receipt is about to be printed."""
+    """A copy of a receipt is about to be printed: on record, and marked as a first print is, for that may have failed.
+
+    Read the receipt again after it: a sale that was taken back until now is printed no more.
+    """
+    o = tables.outbox.c
+    wanted = sa.select(o.id, o.message, o.fields, o.language, o.state).where(o.request_id == found.purchase.id)
+    for row in connection.execute(wanted.where(o.message.in_(_SOLD), o.state == "OWED")).all():
+        shown(connection, found.purchase.id, Answer(row[0], row[1], json.loads(row[2]), row[3], False), origin.at)
     after = {"station": found.station, "state": found.purchase.state}
     audit.note(connection, origin, "counter.copy_printed", f"receipt {found.purchase.receipt}", None, after)

@@ -285,7 +285,8 @@ def replay(connection: sa.Connection, outbox_id: UUID, origin: Origin) -> Letter
         raise NoLetter(
             f"reply {outbox_id}: only one that was given up (DEAD) is sent again, this one is {letter.state}"
         )
-    values = {"state": "OWED", "attempts": 0, "lease_until": origin.at, "ended_at": None}
+    # Not 0: it was tried before, and whoever asks whether it may have been seen must know.
+    values = {"state": "OWED", "attempts": 1, "lease_until": origin.at, "ended_at": None}
     connection.execute(tables.outbox.update().where(o.id == outbox_id).values(values))
     audit.note(
         connection,

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ledger import tables
-from ledger.correction_tables import account_payment, disclosure, reversal
+from ledger.correction_tables import account_payment, disclosure, resale, reversal
 from ledger.corrections import STANDING, Case, cases
 
 _PAGE: Final = 500
@@ -149,6 +149,8 @@ class Life:
     replies: list[Mapping[str, Any]]
     disclosures: list[Mapping[str, Any]]
     reversals: list[Mapping[str, Any]]
+    sold_on: str | None  # the receipt of the sale that its tokens went over to
+    first_made_for: str | None  # the receipt of the sealed sale that its tokens were made in
     corrections: list[Case]
 
 
@@ -186,8 +188,18 @@ def purchase(connection: sa.Connection, receipt: str) -> Life | None:
         replies=rows(sa.select(o).where(o.c.request_id == of).order_by(o.c.id)),
         disclosures=rows(sa.select(disclosure).where(disclosure.c.purchase_id == of).order_by(disclosure.c.at)),
         reversals=rows(sa.select(reversal).where(reversal.c.purchase_id == of).order_by(reversal.c.decided_at)),
+        sold_on=_other(connection, of, resale.c.sealed_id, resale.c.purchase_id),
+        first_made_for=_other(connection, of, resale.c.purchase_id, resale.c.sealed_id),
         corrections=cases(connection, purchase_id=of),
     )
+
+
+def _other(connection: sa.Connection, of: Any, mine: Any, theirs: Any) -> str | None:
+    """The receipt of the sale that shares this one's tokens by a resale."""
+    p = tables.purchase.c
+    wanted = sa.select(p.receipt).join_from(resale, tables.purchase, p.id == theirs).where(mine == of)
+    found: str | None = connection.execute(wanted).scalar_one_or_none()
+    return found
 
 
 def phone_for(connection: sa.Connection, life: Life) -> str | None:

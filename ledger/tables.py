@@ -151,6 +151,7 @@ meter = table(
     at_("change_given_at", nullable=True),  # when the key-change set was first given out
     text_("replaced_by", nullable=True),  # the number of the meter that took its place
     text_("token_technology", server_default="02"),  # 01: magnetic card, 02: numbers typed in
+    id_("unseen_sale", nullable=True),  # the last, if it was sealed and certainly nobody has seen its tokens
     sa.Index("ix_meter_service_point_id", "service_point_id"),
     sa.Index(
         "ix_meter_at_point",

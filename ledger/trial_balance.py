@@ -86,6 +86,14 @@ _INVARIANTS: dict[str, str] = {
          EXISTS (SELECT 1 FROM token t WHERE t.purchase_id = p.id) OR
          EXISTS (SELECT 1 FROM outbox o WHERE o.request_id = p.id AND o.state = 'OWED'
                  AND o.message IN ('sold', 'sold_no_token', 'corrected')))""",
+    "a token that was sold again had been seen, or did not go over": """
+        SELECT r.id FROM resale r JOIN purchase s ON s.id = r.sealed_id WHERE s.state <> 'SEALED'
+        OR EXISTS (SELECT 1 FROM token t WHERE t.purchase_id = s.id)
+        OR EXISTS (SELECT 1 FROM disclosure d WHERE d.purchase_id = s.id)
+        OR EXISTS (SELECT 1 FROM outbox o WHERE o.request_id = s.id AND o.state <> 'WITHDRAWN'
+                   AND o.message IN ('sold', 'corrected'))
+        OR (SELECT count(*) FROM token t WHERE t.purchase_id = r.purchase_id) <> r.tokens
+           AND NOT EXISTS (SELECT 1 FROM resale x WHERE x.sealed_id = r.purchase_id)""",
     "a token was sent out that was not sold": """
         SELECT o.id FROM outbox o LEFT JOIN purchase p ON p.id = o.request_id WHERE o.message IN ('sold', 'corrected')
         AND o.state IN ('SENT', 'OWED')

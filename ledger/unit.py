@@ -202,6 +202,7 @@ class Meter:
     change_given_at: datetime | None
     replaced_by: str | None = None
     token_technology: str = "02"
+    unseen_sale: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,6 +495,7 @@ class Unit:
         self.last_sales: dict[str, list[PurchaseRow]] = {}  # MSISDN -> its customer's last with tokens, newest first
         self.undoable: frozenset[UUID] = frozenset()  # purchases of which the following were read
         self.outbox: dict[UUID, tuple[OutboxRow, ...]] = {}  # by request
+        self.unseen: dict[UUID, PurchaseRow] = {}  # sealed sales that meters say nobody has seen the tokens of
         self.disclosed: dict[UUID, bool] = {}  # purchases whose token was shown other than in its own reply
         self.copies: dict[
             UUID | str, tuple[datetime, ...]

@@ -54,7 +54,26 @@ def answer_to(profile: Profile, message: Message, why: Reason | Outcome, said: S
     fields[profile.response_field] = profile.code(why)
     made = Message(mti.answer_of(message.mti), fields, message.header)
     plain: dict[int, Value] = {number: _filled(profile, number, text) for number, text in said.fields.items()}
-    return placed(profile, made.having(plain), _texts(said))
+    require_whole(profile, said)
+    return placed(profile, made.having(plain), _texts(profile, said))
+
+
+def has_one_token(profile: Profile) -> bool:
+    """Whether an answer has a place for one token at most: a field, or a fixed position in one."""
+    number, _, tag = profile.places.get("tokens", "").partition(".")
+    is_repeated = bool(tag) and isinstance(profile.packager.fields.structures.get(int(number)), Tlv)
+    return not is_repeated
+
+
+def require_whole(profile: Profile, said: Said) -> None:
+    """Raise EncodeError if some token cannot be told: whoever has the credit without its key change has nothing."""
+    if len(said.tokens) < 2 or not has_one_token(profile):
+        return
+    text = "".join(sign for sign in str(said.places.get("text", "")) if sign.isdecimal())
+    if profile.several_tokens == "text" and all(token.digits in text for token in said.tokens):
+        return
+    where = profile.places.get("tokens", "-")
+    raise EncodeError(Fault.STRUCTURE, f"field {where}", f"one token expected, got {len(said.tokens)}")
 
 
 def begun(profile: Profile, network: Network, values: Mapping[int, str]) -> Message:
@@ -118,8 +137,11 @@ def _spliced(profile: Profile, number: int, known: str, span: str, text: str) ->
     return whole[:first] + (text.zfill(width) if is_number else text.ljust(width)) + whole[last:]
 
 
-def _texts(said: Said) -> Iterable[tuple[str, str]]:
-    for token in said.tokens:
+def _texts(profile: Profile, said: Said) -> Iterable[tuple[str, str]]:
+    told = said.tokens
+    if len(told) > 1 and has_one_token(profile):
+        told = [token for token in told if token.kind == CREDIT][-1:] or told[-1:]  # the text has them all
+    for token in told:
         yield from zip(_PER_TOKEN, (token.digits, str(token.units_hundredths), token.kind), strict=True)
     for place, value in said.places.items():
         yield place, str(value)

@@ -52,6 +52,7 @@ class BankObserver:
     answered: Callable[[str, str, str, float], None] = lambda bank, asked, code, seconds: None
     unanswered: Callable[[str, str], None] = lambda bank, asked: None
     fault: Callable[[str], None] = lambda part: None
+    late: Callable[[str, str], None] = lambda bank, asked: None
 
 
 @dataclass(slots=True)
@@ -302,8 +303,12 @@ class BankPeer:
             log.warning("bank %s: link %s: no link to answer on", self.name, link.name)
             self._observer.unanswered(self.name, asked)
             return False
-        code = self.bank.profile.code(told.why)
-        self._observer.answered(self.name, asked, code, (self._now() - began).total_seconds())
+        code, taken_s = self.bank.profile.code(told.why), (self._now() - began).total_seconds()
+        self._observer.answered(self.name, asked, code, taken_s)
+        if taken_s > self.bank.profile.timing.bank_timeout_s:
+            # Nobody waits for it any more: a repeat or a reversal comes.
+            log.warning("bank %s: link %s: %s was answered late, after %.1f s", self.name, link.name, asked, taken_s)
+            self._observer.late(self.name, asked)
         return True
 
     async def _take_key(self, link: Connection, offered: KeyOffered) -> None:

@@ -148,6 +148,8 @@ class Profile:
     network: NetworkRules
     on_unknown_advice: str
     """An advice of a purchase never seen: `refuse` or `vend`."""
+    several_tokens: str
+    """Where there is one place for a token, a sale that has more: `refuse` it, or tell them all in the `text`."""
     key: tuple[str, ...]
     fingerprint: tuple[str, ...]
     answers: Mapping[str, tuple[str, ...]]

@@ -117,6 +117,9 @@ def _profile(table: Table, name: str) -> Profile | None:
         paths.one(fixed, path, path)
     names, show = _named(table.table("names"), None), _named(table.table("show"), HOW)
     unknown = table.text("on_unknown_advice", "refuse", ("refuse", "vend"))
+    several = table.text("several_tokens", "refuse", ("refuse", "text"))
+    if several == "text" and "text" not in places:
+        table.fault("several_tokens", "refuse, since [map] has no text", several)
     about, echo = table.text("about"), table.numbers("echo")
     if packager is None or table.faults:
         return None
@@ -133,6 +136,7 @@ def _profile(table: Table, name: str) -> Profile | None:
         messages=(*rules, network_rule),
         network=network,
         on_unknown_advice=unknown,
+        several_tokens=several,
         key=key,
         fingerprint=fingerprint,
         answers=answers,

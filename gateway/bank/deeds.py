@@ -7,7 +7,7 @@ stays refused. The row in `bank_request` is written in the transaction of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from channels.commands import Buy, Command, Unreadable
 from channels.contract import Inbound
-from channels.iso8583.answers import Said
+from channels.iso8583.answers import Said, has_one_token
 from channels.iso8583.codes import Outcome
 from channels.iso8583.flows import InquiryOrder, Order, SaleOrder, Told
 from channels.iso8583.profile import Profile
@@ -24,11 +24,12 @@ from gateway.bank import told
 from gateway.deeds import TOMBSTONE, Arrival
 from gateway.purchase import SOLD, WAITING, State
 from gateway.quoting import owner_of
+from gateway.tokens import KEY_CHANGE
 from gateway.vend import Done, Shop, require_in_service
 from ledger import bank_batch, tables
 from ledger.bank_batch import CHANNEL
 from ledger.reasons import Reason, Refusal
-from ledger.unit import BankRequestRow, Need, StoredRequest, Unit
+from ledger.unit import BankRequestRow, Need, StoredRequest, TokenRow, Unit
 
 PURCHASE: Final = "PURCHASE"
 ADVICE: Final = "ADVICE"
@@ -136,7 +137,15 @@ class SaleDeed:
         )
 
     def _new(self, unit: Unit) -> Sale:
+        start = unit.mark()
         done = self._arrival().decide(unit)
+        made = unit.tokens.get(unit.requests[key_of(self.order.reference)].id, ())
+        if not self._can_tell(made):
+            # Before any money is taken: with one of several tokens its customer could do nothing.
+            unit.rollback(start)
+            has_change = any(token.kind == KEY_CHANGE for token in made)
+            why = Reason.KEY_CHANGE_NEEDED if has_change else Reason.NOT_PERMITTED
+            return replace(self, order=replace(self.order, refused=why))._new(unit)
         request_id = unit.requests[key_of(self.order.reference)].id
         purchase = unit.purchases.get(request_id)
         result = Sale(done=done)
@@ -148,6 +157,11 @@ class SaleDeed:
             result.told = self._became(unit, request_id)
         self._store(unit, request_id, purchase is not None, done.reason if purchase is None else None, result.told)
         return result
+
+    def _can_tell(self, made: Sequence[TokenRow]) -> bool:
+        """Whether an answer of this bank has a place for all these tokens."""
+        profile = self.dialect.profile
+        return len(made) < 2 or profile.several_tokens == "text" or not has_one_token(profile)
 
     def _store(self, unit: Unit, request_id: UUID, is_sale: bool, reason: Reason | None, said: Told | None) -> None:
         order = self.order

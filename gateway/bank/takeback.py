@@ -86,8 +86,8 @@ class TakeBack:
         order = self.order
         vouches = order.is_timeout and self.profile.reversal.policy == ACCEPT_AND_SEAL
         evidence = Evidence.NOT_SHOWN if vouches else Evidence.NONE
-        if not vouches and self.is_unwritten and row is not None and not row.answers:
-            evidence = Evidence.NOT_WRITTEN
+        if self.is_unwritten and row is not None and not row.answers:
+            evidence = Evidence.NOT_WRITTEN  # more than anybody's word
         # A bank may send back the original's date: its last cut-over counts all the same.
         dates = [day for day in (order.business_date, unit.bank_days.get(order.bank)) if day is not None]
         return Reversal(

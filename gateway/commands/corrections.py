@@ -451,6 +451,10 @@ def _tell(life: Life, with_digits: bool, session: Session) -> None:
         text = str(token["digits"] or "")
         shown = text if with_digits else f"{'*' * 16}{text[-4:]}" if text else "not made"
         say(f"  token {token['seq'] + 1}: {token['kind']}, {plain(token['units_tenths'], 1)} kWh, {shown}")
+    if life.sold_on is not None:
+        say(f"  its token, which nobody had seen, was sold again: receipt {life.sold_on}")
+    if life.first_made_for is not None:
+        say(f"  its token was made for receipt {life.first_made_for}, which was reversed before anybody saw it")
     for reply in life.replies:
         ended = f", {session.minute(reply['ended_at'])}" if reply["ended_at"] else ""
         say(f"  reply {reply['message']} on {reply['channel']}: {reply['state']}, tried {reply['attempts']}{ended}")

@@ -173,7 +173,8 @@ class UnitKnowledge:
     def _sale_values(self, row: PurchaseRow) -> Mapping[str, Any]:
         drn = next((meter.drn for meter in self._unit.meters.values() if meter.id == row.meter_id), "")
         made = self._unit.tokens.get(row.id, ())
-        has_tokens = State(row.state) in SOLD
+        # One that was taken back in this very batch is shown as that, not as it was read.
+        has_tokens = State(self._unit.purchases.get(row.id, row).state) in SOLD
         return self._shop.money(
             drn=drn,
             tokens=tokens.shown(made) if has_tokens else [],

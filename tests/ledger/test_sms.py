@@ -293,7 +293,7 @@ async def test_a_dead_letter_is_owed_again_on_record_and_only_if_it_is_dead(stor
     assert (letter.id, letter.detail, letter.attempts) == (an_id(1), "why", 3)
     origin = Origin("sam", NOW, "terminal", "the link was down")
     await store.transact(lambda connection: sms.replay(connection, an_id(1), origin))
-    assert await claimed(store) == [(an_id(1), "a", 0)]
+    assert await claimed(store) == [(an_id(1), "a", 1)], "tried before"
     (noted,) = await store.read(lambda connection: audit.latest(connection, 10))
     assert (noted.who, noted.deed, noted.reason) == ("sam", "sms.replay", "the link was down")
     assert noted.subject.replace(":", "-") == f"reply {an_id(1)}"

@@ -194,7 +194,7 @@ async def _started(counter: Counter, settings: BankSettings) -> Bank:
         stored,
         counter.world,
         shop.local,
-        BankObserver(metrics.bank_answered, metrics.bank_unanswered, metrics.fault),
+        BankObserver(metrics.bank_answered, metrics.bank_unanswered, metrics.fault, metrics.bank_late),
         LinkObserver(metrics.bank_refused, metrics.bank_closed),
     )
     await channel.start()

@@ -7,13 +7,16 @@ which the switch was told; nothing that was taken back has one that can still be
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from channels.iso8583 import shipped
 from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
@@ -21,11 +24,11 @@ from channels.iso8583.switch_books import Fate, Patience, unresolved
 from channels.iso8583.switch_messages import Terminal
 from config.money import BankSettings
 from gateway.world import seeded
-from ledger import bankdays
+from ledger import bankdays, tables
 from sts.modules.software import SoftwareModule
 from tests.gateway.bank.agreement import agree, sell
 from tests.gateway.bank.switch import BANK, Bank, open_bank
-from tests.simulation.shop import Counter, open_counter, sample_keys
+from tests.simulation.shop import METER, Counter, handle_of, open_counter, sample_keys, wants
 
 METERS = (
     "04012345676", "07003012213", "07003012221", "14252321808", "37180000426", "01405512003", "01405512011",
@@ -118,6 +121,48 @@ async def test_every_shipped_profile_sells_over_sockets(name: str, tmp_path: Any
                 assert unresolved(switch.books) == []
                 ours = await counter.store.read(lambda connection: bankdays.on_its_way_minor(connection, "kcb"))
                 assert ours == switch.books.net_minor() > 0
+
+
+def one_token_bank(tmp_path: Path, several: str) -> BankSettings:
+    """A bank with one position for a token, that does so with a sale that comes to more."""
+    path = tmp_path / f"{several}.toml"
+    path.write_text(f'extends = "pln2003-like"\nname = "{several}"\nseveral_tokens = "{several}"\n')
+    return replace(BANK, profile=str(path))
+
+
+@pytest.mark.parametrize(("meter", "revision", "code"), [(METER, 3, "0005"), ("01405512003", 2, "0007")])
+async def test_a_bank_with_one_place_for_a_token_sells_nothing_that_comes_to_more(
+    tmp_path: Path, meter: str, revision: int, code: str
+) -> None:
+    keys = SoftwareModule([*sample_keys(), *sample_keys(revision=3)])
+    async with open_counter(f"sqlite:///{tmp_path}/t.db", keys) as counter:
+        if revision == 3:  # the key-change set comes before the credit; the other meter has free units
+            await wants(counter, METER, handle_of(METER, 3))
+        async with open_bank(counter, one_token_bank(tmp_path, "refuse")) as bank:
+            async with switched_on(bank, counter, answer_timeout_s=2.0) as switch:
+                sale = await switch.buy(meter, 50_000)
+                await switch.repeat(sale)
+                assert sale.heard is not None and (sale.fate, sale.heard.code) == (Fate.DECLINED, code)
+                assert switch.books.wrong == [] and await counter.count(tables.token) == 0
+        async with open_bank(counter, one_token_bank(tmp_path, "text")) as bank:
+            async with switched_on(bank, counter, answer_timeout_s=2.0, first_stan=100) as switch:
+                sale = await switch.buy(meter, 50_000)
+                assert sale.fate is Fate.APPROVED and sale.heard is not None and switch.books.wrong == []
+                told = await counter.store.read(tokens_by_kind)
+                assert sale.heard.tokens == (told["credit"][0],)
+                printed = re.sub(r"[^0-9]", "", sale.heard.text)
+                places = [printed.index(digits) for kind in ("key_change", "credit", "free") for digits in told[kind]]
+                assert len(places) > 1 and places == sorted(places)
+        await counter.check_books()
+
+
+def tokens_by_kind(connection: sa.Connection) -> dict[str, list[str]]:
+    """The digits of every token in the order of entry."""
+    found: dict[str, list[str]] = {"key_change": [], "credit": [], "free": []}
+    t = tables.token.c
+    for kind, digits in connection.execute(sa.select(t.kind, t.digits).order_by(t.purchase_id, t.seq)):
+        found[kind].append(digits)
+    return found
 
 
 async def test_two_hundred_pipelined_purchases_and_five_links_are_all_answered_with_one_token_each(

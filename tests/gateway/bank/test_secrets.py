@@ -38,7 +38,7 @@ async def test_nothing_of_a_card_is_kept(database_url: str, caplog: pytest.LogCa
             whole: dict[str, Any] = {
                 "f14": EXPIRY,
                 "f36": f"{CARD}{TRACK}",
-                "f45": f"B{CARD} HOLDER {TRACK}",
+                "f45": f"B{CARD}^HOLDER/A MS.^{TRACK}",
                 "f55": "9F1A0404",
             }
             sold = purchase(1, **whole)

@@ -164,6 +164,21 @@ async def test_a_crash_while_the_token_is_made_leaves_the_repeat_to_fetch_it(
     await bank.stop()
 
 
+async def test_an_answer_after_the_bank_s_time_out_is_written_and_marked_as_late(
+    counter: Counter, bank: Bank, module: WaitingModule
+) -> None:
+    line = await bank.line()
+    line.send(purchase())
+    await until_asked(module)
+    counter.world.advance(seconds=bank.profile.timing.bank_timeout_s + 1)
+    module.go.set()
+    assert tokens(await line.answer("000124"))
+    late = 'prepaid_bank_answers_late_total{asked="purchase",bank="kcb"}'
+    assert f"{late} 1.0" in bank.metrics.exposition().decode()
+    assert (await line.ask(purchase(mti="0201"))).get(39) == "00"
+    assert f"{late} 1.0" in bank.metrics.exposition().decode()
+
+
 async def test_what_waits_behind_a_busy_service_point_too_long_is_declined(
     counter: Counter, module: WaitingModule
 ) -> None:

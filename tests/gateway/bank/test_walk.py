@@ -50,7 +50,10 @@ class _Links:
         if not self._walk.is_up:
             return False
         mti, code = came.request.message.mti, self._walk.profile.code(why)
-        self._walk.heard.append((mti, code, tuple(token.digits for token in said.tokens)))
+        made = tuple(token.digits for token in said.tokens)
+        self._walk.heard.append((mti, code, made))
+        if made:
+            self._walk.told.append((str(came.request.message[11]), made))
         return True
 
 
@@ -67,6 +70,7 @@ class _Walk:
         self.profile = peers.profiles_of(self.shop.settings)["kcb"]
         self.catalogue = languages.load("en")
         self.heard: list[tuple[str, str, tuple[str, ...]]] = []
+        self.told: list[tuple[str, tuple[str, ...]]] = []  # trace numbers, with the tokens told for them
         self.is_up = True
         self.stan = 0
 
@@ -103,14 +107,17 @@ class _Walk:
                 await self.settle()
 
     async def step(self, what: str) -> None:
-        asked = purchase(self.stan, AMOUNT)
+        await self.step_as(self.stan, what)
+
+    async def step_as(self, stan: int, what: str) -> None:
+        asked = purchase(stan, AMOUNT)
         match what:
             case "purchase":
                 self.send(asked)
             case "vouched":
-                self.send(reversal(asked, 400_000 + self.stan))
+                self.send(reversal(asked, 400_000 + stan))
             case "unvouched":
-                self.send(reversal(asked, 400_000 + self.stan, mti="0400", reason="17"))
+                self.send(reversal(asked, 400_000 + stan, mti="0400", reason="17"))
             case "module":
                 self.module.go.set()
             case "crash":
