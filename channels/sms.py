@@ -144,7 +144,7 @@ class SmsChannel:
                 channel=self._name,
                 peer=text.link,
                 reference=reference_of(text.centre, text.message_id.encode()),
-                fingerprint=fingerprint(sender, destination, UCS2_CODING, octets),
+                fingerprint=fingerprint(sender, destination, UCS2_CODING, octets, self._fingerprint_key),
                 sender=sender,
                 destination=destination,
                 command=self._parse(text.text),
@@ -216,14 +216,16 @@ class SmsChannel:
 
     def _part_of(self, incoming: Incoming, body: Body, number: int) -> PartRow:
         message = incoming.message
+        sender, destination = plain_number(message.source_addr), plain_number(message.destination_addr)
         return PartRow(
             number=number,
-            sender=plain_number(message.source_addr),
-            destination=plain_number(message.destination_addr),
+            sender=sender,
+            destination=destination,
             data_coding=message.data_coding,
             octets=body.octets,
             shifts=f"{body.shifts.locking} {body.shifts.single}" if body.shifts is not None else "",
             reference=self._reference(incoming),
+            digest=fingerprint(sender, destination, message.data_coding, body.octets, self._fingerprint_key),
         )
 
     async def _hand_on(self, assembly: Assembly) -> None:

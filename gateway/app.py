@@ -220,7 +220,7 @@ class Gateway:
         others = second_routes(settings.smpp, settings.africastalking)
         self.receipts = Receipts(store, links, others, world, metrics)
         observer = LinkObserver(response=metrics.response, refused=metrics.bind_refused)
-        parts = StoredParts(store, world, links.part_timeout_s)
+        parts = StoredParts(store, world, links.part_timeout_s, settings.pins.key.reveal())
         self.accounts = [
             Account(
                 one,

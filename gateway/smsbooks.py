@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ from channels.smpp.messageid import IdForms, forms
 from channels.sms import plain_number
 from config.settings import LinksSettings
 from gateway.metrics import Metrics
+from gateway.partseal import NONCE_BYTES, PartSeal
 from gateway.world import World
 from ledger import sms, sms_parts
 from ledger.sms import News, Told
@@ -41,11 +43,12 @@ _STATE_CHARACTERS: Final = 20
 
 
 class StoredParts:
-    """Satisfies `channels.sms.PartBooks`."""
+    """Satisfies `channels.sms.PartBooks`. `key` is the settings' ([pins] key), under which parts are sealed."""
 
-    def __init__(self, store: Store, world: World, part_timeout_s: float) -> None:
+    def __init__(self, store: Store, world: World, part_timeout_s: float, key: str) -> None:
         self._store = store
         self._world = world
+        self._seal = PartSeal(key)
         self._timeout = timedelta(seconds=part_timeout_s)
 
     async def keep(self, key: str, link: str, total: int, part: PartRow) -> Assembly:
@@ -57,15 +60,25 @@ class StoredParts:
             fresh=self._world.new_id(),
             link=link,
             total=total,
-            part=part,
+            part=self._seal.sealed(part, self._world.nonce(NONCE_BYTES)),
             now=now,
             forgotten_before=now - max(_PARTS_KEPT, 2 * self._timeout),
         )
         try:
-            return await self._store.transact(store)
+            return self._opened(await self._store.transact(store))
         except Exception as error:  # whatever it was, nothing was stored: the peer must not be told otherwise
             log.exception("a part of a long message could not be stored")
             raise NotStored(type(error).__name__) from error
+
+    def _opened(self, assembly: Assembly) -> Assembly:
+        """The message with its parts as they came, where there is still something to do with them."""
+        if assembly.state is not AssemblyState.OPEN:
+            return assembly
+        parts = [self._seal.opened(part) for part in assembly.parts]
+        if any(part.sealed_by for part in parts):
+            # Its sender is told, when its time is up, that a part is missing.
+            log.error("a long message by link %s is sealed under another [pins] key", assembly.link)
+        return replace(assembly, parts=parts)
 
     async def settle(self, assembly_id: UUID, state: AssemblyState) -> None:
         """Note what became of a message."""
@@ -78,7 +91,8 @@ class StoredParts:
         """Messages to which nothing was added for so long, and of which nothing has become yet."""
         since = self._world.now() - quiet
         try:
-            return await self._store.read(partial(sms_parts.left, quiet_since=since, at_most=_AT_ONCE))
+            found = await self._store.read(partial(sms_parts.left, quiet_since=since, at_most=_AT_ONCE))
+            return [self._opened(assembly) for assembly in found]
         except Exception as error:  # the database is away: the channel looks again later
             raise NotStored(type(error).__name__) from error
 
@@ -101,6 +115,7 @@ class Receipts:
         self._metrics = metrics
         self._waiting: deque[tuple[Callable[[bool], None], News]] = deque()  # each is told whether it was stored
         self._some = asyncio.Event()
+        self._is_over = False
 
     def take(self, incoming: IncomingReceipt) -> None:
         """Take one receipt, as the channel hands it over; it is answered when it is stored."""
@@ -110,6 +125,9 @@ class Receipts:
             log.info("link %s: %s without id or state", link.name, receipt.kind)
             self._metrics.receipt(link.name, "unusable")
             incoming.answer(codes.ROK)
+            return
+        if self._is_over:
+            incoming.answer(codes.RX_T_APPN)
             return
         news = News(
             id=self._world.new_id(),
@@ -125,6 +143,8 @@ class Receipts:
 
     async def keep(self, report: DeliveryReport) -> None:
         """Return once a report that came by HTTP is stored; raise NotStored if it could not be."""
+        if self._is_over:
+            raise NotStored("a delivery report")
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(is_stored: bool) -> None:
@@ -146,10 +166,17 @@ class Receipts:
             raise NotStored("a delivery report")
 
     async def run(self) -> None:
-        """Write what comes, and look after what does not come, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_writing(), name="receipts")
-            tasks.create_task(self._keep_looking(), name="receipts-look")
+        """Write what comes, and look after what does not come, until cancelled; then put off what is not written."""
+        self._is_over = False
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_writing(), name="receipts")
+                tasks.create_task(self._keep_looking(), name="receipts-look")
+        finally:
+            # A link that leaves waits for its answers. The message centre sends the receipt again, to whoever is there.
+            self._is_over = True
+            while self._waiting:
+                self._waiting.popleft()[0](False)
 
     async def _keep_writing(self) -> None:
         while True:

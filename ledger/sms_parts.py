@@ -4,20 +4,27 @@ Functions of the SQL transaction they are handed; they never commit. An assembly
 the message's own for ever, so that a whole that is handed on twice is known again. Customers' phones choose references
 by themselves and use them again: a part that differs from one that is there begins another assembly, and the first
 waits for its missing parts, or its time-out, under a key of its own.
+
+A part may hold a PIN: whoever calls seals its octets (`gateway/partseal.py`). Here parts are compared by their digests,
+and the octets deleted when the message is done with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ledger.sms_tables import sms_assembly, sms_part
+
+_REPEATED_WITHIN: Final = timedelta(seconds=120)
+"""So soon a message centre repeats a part whose acknowledgement was lost: 5 to 60 s were seen."""
 
 
 class AssemblyState(StrEnum):
@@ -30,7 +37,11 @@ class AssemblyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part as stored. Its octets are without their header, its shifts the national tables that this announced."""
+    """A part as stored. Its octets are without their header, its shifts the national tables that this announced.
+
+    `digest` is of its content, by which a repeat is known; without the key of the settings nobody finds out by trying
+    what it is of. `sealed_by` names the key that the octets are sealed with; empty: they are as they came.
+    """
 
     number: int
     sender: str
@@ -39,6 +50,8 @@ class PartRow:
     octets: bytes
     shifts: str
     reference: str
+    digest: bytes = b""
+    sealed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,8 @@ class Assembly:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every part is there."""
-        return len(self.parts) == self.total
+        """Whether every part is there, and legible."""
+        return len(self.parts) == self.total and not any(part.sealed_by for part in self.parts)
 
 
 def keep_part(
@@ -72,7 +85,8 @@ def keep_part(
     """Store a part, and give its assembly with all parts that are now there.
 
     `fresh` is the id of the assembly if this part begins one. A part that is there already changes nothing, also when
-    its message is done with. One that was begun before `forgotten_before` has nothing to do with this part.
+    its message is done with, and when another with the same reference has come since. One that was begun before
+    `forgotten_before` has nothing to do with this part.
     """
     a = sms_assembly.c
     dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -84,23 +98,30 @@ def keep_part(
         "state": AssemblyState.OPEN.value,
         "first_at": now,
         "last_at": now,
+        "base": key,
     }
     # The update is for its lock: parts that come to two nodes at once must see each other.
     upsert = dialect(sms_assembly).values(row).on_conflict_do_update(index_elements=["key"], set_={"last_at": now})
-    connection.execute(upsert)
-    assembly = _read(connection, a.key == key)[0]
+    current = connection.execute(upsert.returning(a.id)).scalar_one()
+    known = {each.id: each for each in _read(connection, a.base == key)}
+    assembly = known.pop(current)
     there = {each.number: each for each in assembly.parts}.get(part.number)
-    if there is not None and (there.octets, there.data_coding) == (part.octets, part.data_coding):
-        if assembly.state is AssemblyState.OPEN:
-            return assembly
-        # Of a message that is done with: the same words may well be those of the next one, under a reference that the
-        # phone uses again. Where the message centre names its messages, the name tells.
-        is_another = bool(there.reference and part.reference) and there.reference != part.reference
-        if assembly.first_at > forgotten_before and not is_another:
-            return assembly
-    elif there is None and assembly.state is AssemblyState.TOLD and assembly.first_at > forgotten_before:
+    is_open = assembly.state is AssemblyState.OPEN
+    if there is not None and is_open and _is_same(there, part):
+        return assembly
+    # The current one lacks this part: it may belong there, and so may one that an earlier message has like it. Only
+    # while a message centre repeats, for want of our answer, it is more likely that one's.
+    since = now - _REPEATED_WITHIN if there is None and is_open else forgotten_before
+    for earlier in [assembly, *known.values()]:
+        like = next((each for each in earlier.parts if each.number == part.number), None)
+        if like is None or earlier.first_at <= since or not _is_same(like, part):
+            continue
+        # The same words may be those of the next message. Where the message centre names its messages, that tells.
+        if not (like.reference and part.reference and like.reference != part.reference):
+            return earlier
+    if there is None and assembly.state is AssemblyState.TOLD and assembly.first_at > forgotten_before:
         return assembly  # too late: its sender was told that nothing came of it
-    if there is not None or assembly.state is not AssemblyState.OPEN:
+    if there is not None or not is_open:
         connection.execute(sms_assembly.update().where(a.key == key).values(key=f"{key}.{assembly.id}"))
         connection.execute(upsert)
         assembly = Assembly(fresh, link, total, AssemblyState.OPEN, now, ())
@@ -110,11 +131,16 @@ def keep_part(
     return Assembly(assembly.id, assembly.link, assembly.total, assembly.state, assembly.first_at, parts)
 
 
+def _is_same(there: PartRow, part: PartRow) -> bool:
+    return (there.digest, there.data_coding) == (part.digest, part.data_coding)
+
+
 def settle(connection: sa.Connection, assembly_id: UUID, state: AssemblyState) -> None:
-    """Note what became of an assembly that was open."""
-    a = sms_assembly.c
+    """Note what became of an assembly that was open, and forget what it said: only its digests are needed now."""
+    a, p = sms_assembly.c, sms_part.c
     mine = sa.and_(a.id == assembly_id, a.state == AssemblyState.OPEN.value)
-    connection.execute(sms_assembly.update().where(mine).values(state=state.value))
+    if connection.execute(sms_assembly.update().where(mine).values(state=state.value)).rowcount:
+        connection.execute(sms_part.update().where(p.assembly_id == assembly_id).values(octets=b"", sealed_by=""))
 
 
 def left(connection: sa.Connection, *, quiet_since: datetime, at_most: int) -> list[Assembly]:

@@ -38,6 +38,8 @@ sms_assembly = table(
     text_("state"),  # OPEN, DONE: handed on, TOLD: a part never came and its sender knows
     at_("first_at"),
     at_("last_at"),
+    text_("base"),  # the key that it began under: behind the key is its id where another has taken its place
+    sa.Index("ix_sms_assembly_base", "base"),
     sa.Index(
         "ix_sms_assembly_open",
         "last_at",
@@ -59,9 +61,11 @@ sms_part = table(
     text_("sender"),
     text_("destination"),
     int_("data_coding"),
-    sa.Column("octets", sa.LargeBinary(), nullable=False),
+    sa.Column("octets", sa.LargeBinary(), nullable=False),  # sealed; none when the message is done with
     text_("shifts"),  # numbers of the national tables that its header announces, "0 0" for none
     text_("reference"),  # what a repeat would carry again; empty: nothing
+    sa.Column("digest", sa.LargeBinary(), nullable=False),  # keyed, of the content: a repeat is known by it
+    text_("sealed_by"),  # the name of the key that the octets are sealed with; empty: they are not
 )
 
 # --- out: what a message centre has taken, and what it said of it later -----------------------------------------------

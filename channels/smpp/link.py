@@ -54,7 +54,7 @@ class SubmitResult:
     """How one submit_sm ended.
 
     `command_status` is None where no response came. `is_unknown`: it may have been taken or not; else a message that
-    was not TAKEN surely was not taken.
+    was not TAKEN surely was not taken. `is_sent`: it went out at all, once at least.
     """
 
     outcome: Outcome
@@ -62,6 +62,7 @@ class SubmitResult:
     command_status: int | None = None
     message_id: str = ""
     is_unknown: bool = False
+    is_sent: bool = True
 
 
 @dataclass(slots=True)
@@ -144,6 +145,11 @@ class _Waiting:
     attempts: int = 0
     sent_at: float = 0.0
     came_at: float = 0.0
+
+
+def _unsent(waiting: _Waiting, reason: str) -> SubmitResult:
+    """What comes of one that did not go out, or was throttled each time it did."""
+    return SubmitResult(Outcome.LATER, reason, is_sent=waiting.attempts > 0)
 
 
 class Link:
@@ -328,9 +334,9 @@ class Link:
         response came; should one come all the same, `on_late` is told, from the loop.
         """
         if not self.is_up():
-            return self._count(SubmitResult(Outcome.LATER, "link down"))
+            return self._count(SubmitResult(Outcome.LATER, "link down", is_sent=False))
         if len(self._waiting) >= self.settings.max_queued:
-            return self._count(SubmitResult(Outcome.LATER, "too many waiting"))
+            return self._count(SubmitResult(Outcome.LATER, "too many waiting", is_sent=False))
         loop = asyncio.get_running_loop()
         waiting = _Waiting(message, loop.create_future(), on_late, came_at=loop.time())
         self._waiting.append(waiting)
@@ -372,7 +378,7 @@ class Link:
                 continue
             if now - waiting.came_at > self.settings.queued_s:
                 # Whoever owns it may soon be somebody else: it must not go out from here any more.
-                waiting.done.set_result(SubmitResult(Outcome.LATER, "waited too long"))
+                waiting.done.set_result(_unsent(waiting, "waited too long"))
                 continue
             waiting.attempts += 1
             waiting.sent_at = now
@@ -452,7 +458,7 @@ class Link:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done.done():
-                waiting.done.set_result(SubmitResult(Outcome.LATER, reason))
+                waiting.done.set_result(_unsent(waiting, reason))
 
     # -------------------------------------------------------------------------------------------- being bound
 

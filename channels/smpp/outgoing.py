@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
@@ -58,25 +58,27 @@ class Outgoing:
         TAKEN only if every part was taken; NEVER if one was refused for good. A repeat of the same reply carries
         the same part reference, so that a phone joins the parts of both instead of showing a torso twice.
         """
-        said = Sent(Outcome.LATER, "no link is up", is_tried=False)
+        said, is_tried = Sent(Outcome.LATER, "no link is up", is_tried=False), False
         for link in routes(self._links, reply.peer, reply.recipient)[:_LINKS_AT_ONCE]:
-            if not isinstance(link, Link):
-                said, is_over = await link.send(reply, self._render(reply), self._keep_whole(reply))
-                if is_over:
-                    return said
-                continue
-            alphabet = link.settings.default_alphabet
-            try:
-                parts = split(self._render(reply), reply.id.int & 0xFF, self._keep_whole(reply), alphabet)
-            except TooLong as fault:
-                return Sent(Outcome.NEVER, str(fault))
-            if len(parts) == 1 and reply.id not in self._torn:
-                said, is_over = await self._send_alone(link, reply, parts[0])
+            if isinstance(link, Link):
+                try:
+                    said, is_over = await self._send_by(link, reply)
+                except TooLong as fault:
+                    return Sent(Outcome.NEVER, str(fault))
             else:
-                said, is_over = await self._send_parts(link, reply, parts)
+                said, is_over = await link.send(reply, self._render(reply), self._keep_whole(reply))
+            is_tried |= said.is_tried
             if is_over:
-                return said
-        return said
+                break
+        return replace(said, is_tried=is_tried)
+
+    async def _send_by(self, link: Link, reply: Reply) -> tuple[Sent, bool]:
+        """Try one link. True with it: no other may be tried now. Raises TooLong."""
+        alphabet = link.settings.default_alphabet
+        parts = split(self._render(reply), reply.id.int & 0xFF, self._keep_whole(reply), alphabet)
+        if len(parts) == 1 and reply.id not in self._torn:
+            return await self._send_alone(link, reply, parts[0])
+        return await self._send_parts(link, reply, parts)
 
     async def _send_alone(self, link: Link, reply: Reply, part: Part) -> tuple[Sent, bool]:
         """Send a text of one part, as most are."""
@@ -88,7 +90,8 @@ class Outgoing:
         detail = result.message_id if result.outcome is Outcome.TAKEN else result.detail
         kept = _kept(link, result, 1, 1)
         is_over = result.outcome is not Outcome.LATER or result.is_unknown
-        return Sent(result.outcome, f"{link.name}: {detail}", (kept,) if kept is not None else ()), is_over
+        parts = (kept,) if kept is not None else ()
+        return Sent(result.outcome, f"{link.name}: {detail}", parts, result.is_sent), is_over
 
     async def _send_parts(self, link: Link, reply: Reply, parts: Sequence[Part]) -> tuple[Sent, bool]:
         torn = self._torn.get(reply.id)
@@ -124,7 +127,8 @@ class Outgoing:
                     if outcome is Outcome.NEVER:
                         self._torn.pop(reply.id, None)
                     is_over = outcome is Outcome.NEVER or bool(taken) or any(each.is_unknown for each in results)
-                    return Sent(outcome, f"{link.name}: {result.detail}"), is_over
+                    is_tried = any(each.is_sent for each in results)
+                    return Sent(outcome, f"{link.name}: {result.detail}", is_tried=is_tried), is_over
         self._torn.pop(reply.id, None)
         ids = ", ".join(result.message_id for _, (_, result) in sorted(taken.items()))
         return Sent(Outcome.TAKEN, f"{link.name}: {ids}", kept), True

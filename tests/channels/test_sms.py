@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from channels.commands import Command, Help, Unreadable
-from channels.contract import Channel, Inbound, Message, NotStored, Outcome, Reply, Sent
+from channels.contract import Channel, Inbound, Message, NotStored, Outcome, Reply, Sent, TextIn
 from channels.smpp.link import Link
 from channels.smpp.message_centre import Fault, MessageCentre
 from channels.smpp.text import Alphabet, split
@@ -71,6 +71,7 @@ def make_channel(
     parts: PartsInMemory | None = None,
     now: Callable[[], datetime] = lambda: NOW,
     part_timeout_s: float = 300.0,
+    fingerprint_key: bytes = b"",
     **changes: Any,
 ) -> SmsChannel:
     def read(text: str) -> Command:
@@ -88,6 +89,7 @@ def make_channel(
         parts=parts or PartsInMemory(now),
         part_timeout_s=part_timeout_s,
         look_every_s=0.02,
+        fingerprint_key=fingerprint_key,
     )
 
 
@@ -266,6 +268,29 @@ async def test_parts_of_one_message_may_come_by_different_links_of_its_message_c
             centre.deliver_octets(PHONE, SHORT_CODE, part, 8, esm_class=0x40)
             await drained(centre)
         assert here.texts == ["help " + "x" * 60]
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_of_a_text_tells_nothing_to_whoever_tries_all_pins() -> None:
+    """Digests of texts that came whole, by a link and by an aggregator, and of parts that wait."""
+    parts = PartsInMemory(lambda: NOW)
+    words = "help pin 720951"
+    async with message_centre() as centre, room(centre, parts=parts, fingerprint_key=b"k" * 32) as here:
+        centre.deliver(PHONE, SHORT_CODE, words)
+        await drained(centre)
+        await here.channel.take_text(TextIn("at", "at", "1", PHONE, SHORT_CODE, words))
+        piece = rude_parts(words, 8, 9)[0]
+        centre.deliver_octets(PHONE, SHORT_CODE, piece, 8, esm_class=0x40)
+        await drained(centre)
+        ((waiting,),) = [each.parts for each in await parts.left(timedelta(0))]
+        wide = words.encode("utf-16-be")
+        for digest, coding, octets in (
+            (here.desk.received[0].fingerprint, 0, words.encode()),
+            (here.desk.received[1].fingerprint, 8, wide),
+            (waiting.digest, 8, wide[:8]),
+        ):
+            assert digest == fingerprint(PHONE, SHORT_CODE, coding, octets, b"k" * 32)
+            assert digest != fingerprint(PHONE, SHORT_CODE, coding, octets)
 
 
 VENDOR = 0x1400

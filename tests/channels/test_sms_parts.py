@@ -145,6 +145,26 @@ async def test_no_answer_is_no_reason_to_send_it_by_another_link() -> None:
         assert two.messages_for(PHONE) == [] and len(one.messages_for(PHONE)) == 1
 
 
+async def test_what_did_not_go_out_is_no_attempt_however_often_it_waits_in_vain() -> None:
+    """A slow link with a long backlog must not make the outbox give up what was never sent."""
+    async with message_centre() as centre, room(centre, window=1, queued_s=0.1, response_timeout_s=0.6) as here:
+        centre.arm(Fault.SILENT_SUBMIT)
+        tried = asyncio.create_task(here.channel.send(reply("token")))
+        await until(lambda: centre.counts.submits)
+        replies = [reply("token", number=5), reply("token " * 60, number=6)]
+        for sent in await asyncio.gather(*(here.channel.send(each) for each in replies)):
+            assert (sent.outcome, sent.is_tried) == (Outcome.LATER, False) and sent.detail.endswith("waited too long")
+        assert (await tried).is_tried
+    async with message_centre() as centre, room(centre, max_queued=0) as here:
+        sent = await here.channel.send(reply("token"))
+        assert (sent.outcome, sent.is_tried) == (Outcome.LATER, False) and "too many" in sent.detail
+    async with message_centre() as one, message_centre() as two, room(one, two, throttle_retries=0) as here:
+        one.arm(Fault.THROTTLE)
+        here.channel.links[1].let_send(False)
+        sent = await here.channel.send(reply("token"))
+        assert (sent.outcome, sent.is_tried) == (Outcome.LATER, True), "one link was tried"
+
+
 @pytest.mark.parametrize("text", ["token", "token " * 60])
 async def test_an_answer_that_comes_too_late_saves_the_second_sms(text: str) -> None:
     async with message_centre(slow_s=0.2) as centre, room(centre, response_timeout_s=0.1) as here:

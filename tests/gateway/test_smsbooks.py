@@ -91,6 +91,17 @@ async def test_receipts_that_cannot_be_stored_are_put_off(database_url: str) -> 
         assert told.status == codes.RX_T_APPN
 
 
+async def test_receipts_that_come_while_the_gateway_leaves_are_put_off_at_once(database_url: str) -> None:
+    """Unanswered, they would hold the link until its grace is over."""
+    async with books(database_url) as (_, receipts, link):
+        await asyncio.sleep(0)
+        waits = _Told(link, receipt("7f"))
+        receipts.take(waits)
+    late = _Told(link, receipt("8f"))
+    receipts.take(late)
+    assert (waits.status, late.status) == (codes.RX_T_APPN, codes.RX_T_APPN)
+
+
 async def test_no_good_receipt_in_time_owes_the_reply_again_by_another_link_once(database_url: str) -> None:
     async with books(database_url, second_route_after_s=60.0) as (counter, receipts, link):
         await sent(counter, "7f")

@@ -18,7 +18,7 @@ from ledger.audit import Origin
 from ledger.outbox import End, claim
 from ledger.sms import News, NoLetter, SentRow
 from ledger.sms_parts import Assembly, AssemblyState, PartRow
-from ledger.sms_tables import sms_receipt, sms_sent
+from ledger.sms_tables import sms_part, sms_receipt, sms_sent
 from ledger.store import Store, migrate, open_store
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -38,7 +38,8 @@ async def store(database_url: str) -> Any:
 
 
 def part(number: int, octets: bytes = b"") -> PartRow:
-    return PartRow(number, PHONE, "1234", 0, octets or f"part {number} ".encode(), "", "")
+    octets = octets or f"part {number} ".encode()
+    return PartRow(number, PHONE, "1234", 0, octets, "", "", digest=octets)
 
 
 async def keep(
@@ -90,6 +91,60 @@ async def test_the_same_words_under_another_message_id_are_the_next_message_once
     assert (whole.id, whole.is_whole) == (begun.id, True)
     again = await keep(store, part(1), 6, total=2)
     assert again.id == whole.id, "without a name it may be a repeat: nothing is bought twice"
+
+
+def hours(number: float) -> datetime:
+    return NOW + timedelta(hours=number)
+
+
+async def done_with(store: Store, fresh: int, *parts: PartRow, now: datetime = NOW) -> Assembly:
+    """A message of these parts, handed on."""
+    for number, one in enumerate(parts):
+        whole = await keep(store, one, fresh + number, total=len(parts), now=now)
+    assert whole.is_whole
+    await store.transact(lambda connection: sms_parts.settle(connection, whole.id, AssemblyState.DONE))
+    return whole
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 2, 1)])
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_a_message_without_ids_that_comes_again_is_known_for_a_day_and_then_is_another(
+    store: Store, is_followed: bool, order: tuple[int, ...]
+) -> None:
+    """Also behind another message that the phone has sent under the same reference since."""
+    first = await done_with(store, 10, part(1), part(2), part(3))
+    if is_followed:
+        await done_with(store, 20, part(1, b"next"), part(2, b"one"), part(3, b"!"), now=hours(1))
+    for at in (2, 23.9):
+        for number in order:
+            again = await keep(store, part(number), 30 + number, now=hours(at))
+            assert (again.id, again.state) == (first.id, AssemblyState.DONE)
+    new = await keep(store, part(order[0]), 40, now=hours(24.1))
+    assert (new.id, new.state) == (UUID(int=40), AssemblyState.OPEN)
+
+
+async def test_a_part_repeated_for_want_of_an_answer_does_not_get_into_the_next_message(store: Store) -> None:
+    """A phone that uses one reference for all: 500 for the one meter must not become 900 for the other."""
+    first = await done_with(store, 10, part(1, b"04012345676"), part(2, b" 900"))
+    begun = await keep(store, part(1, b"04011111116"), 20, total=2, now=NOW + timedelta(seconds=20))
+    repeat = await keep(store, part(2, b" 900"), 21, total=2, now=NOW + timedelta(seconds=30))
+    assert repeat.id == first.id and repeat.state is AssemblyState.DONE
+    whole = await keep(store, part(2, b" 500"), 22, total=2, now=NOW + timedelta(seconds=40))
+    assert (whole.id, whole.is_whole) == (begun.id, True) and whole.parts[1].octets == b" 500"
+
+
+async def test_the_next_message_may_have_a_part_like_one_of_the_last(store: Store) -> None:
+    """Another meter, and the same amount, an hour later."""
+    await done_with(store, 10, part(1, b"04012345676"), part(2, b" 900"))
+    await keep(store, part(1, b"04011111116"), 20, total=2, now=hours(1))
+    whole = await keep(store, part(2, b" 900"), 21, total=2, now=hours(1))
+    assert (whole.id, whole.is_whole) == (UUID(int=20), True)
+
+
+async def test_of_what_is_done_with_nothing_is_kept_but_digests(store: Store) -> None:
+    await done_with(store, 10, part(1), part(2))
+    rows = await store.read(lambda connection: list(connection.execute(sms_part.select())))
+    assert [(row.octets, row.digest) for row in rows] == [(b"", part(1).octets), (b"", part(2).octets)]
 
 
 async def test_a_part_with_other_content_begins_another_message_and_the_first_waits_on(store: Store) -> None:
