@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from channels.commands import Buy
+from channels.commands import Buy, Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +26,11 @@ class CounterSale(Buy):
     def tenders(self) -> tuple[int, int, int]:
         """What was given in cash, by card and by cheque."""
         return self.cash_minor, self.card_minor, self.cheque_minor
+
+
+@dataclass(frozen=True, slots=True)
+class CounterPrice(Price):
+    """What such a sale would come to just now; held to the same rules, and nothing is sold."""
+
+    login: str = ""
+    station: str = ""

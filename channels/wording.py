@@ -17,6 +17,8 @@ counter_head    utility station operator sold_at
 counter_paid    [cash_minor card_minor cheque_minor]
 counter_in_progress  reference [drn amount_minor]
 counter_copy
+counter_price   as price
+counter_just_bought  as just_bought
 opted_out       [utility]
 opted_in        [utility]
 language_set  pin_set

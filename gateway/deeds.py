@@ -24,12 +24,12 @@ from channels.commands import (
     Unreadable,
 )
 from channels.contract import Inbound, Message, Reply
-from channels.counter import CounterSale
+from channels.counter import CounterPrice, CounterSale
 from gateway import keyuse, source_money, tokens, topping_up, vouchering
 from gateway.payer import need_payer
 from gateway.pins import Proof, Stale, require_good, set_new, spend_try
 from gateway.purchase import AFTER_RESTART, SOLD, START, TABLE, WAITING, Event, State
-from gateway.quoting import price_of
+from gateway.quoting import price_of, quoted
 from gateway.sale import receipt_of
 from gateway.vend import PAYMENT, Done, Life, Shop, Vending, owe, refusal_message, require_in_service
 from gateway.world import uuid7
@@ -82,7 +82,7 @@ class Arrival:
                 need.saved_meters_of.append(sender)
             else:
                 need.meters.append(command.drn)
-        if isinstance(command, CounterSale):
+        if isinstance(command, CounterSale | CounterPrice):
             need.sellers.append((command.login, self._day))
         need_payer(need, self.shop.settings.payment, sender)
         if self._may_use_held:
@@ -391,7 +391,14 @@ class Arrival:
         meter = meter_of(unit, phone, asked.drn, asked.saved)
         buy = Buy(meter.drn, asked.amount_minor, _ANY_TIME)
         row = new_purchase(self.shop, self.inbound, self.shop.world.new_id(), meter, language, buy, now)
-        return Message("price", price_of(self.shop, unit, row, meter, _ANY_TIME))
+        if not isinstance(asked, CounterPrice):
+            return Message("price", price_of(self.shop, unit, row, meter, _ANY_TIME))
+        before = unit.mark()
+        try:  # by the rules of the seller, so as the sale that it will be
+            selling.enter(unit, row.id, asked.login, asked.station, 0, self._day, (asked.amount_minor, 0, 0))
+            return Message("counter_price", quoted(self.shop, unit, row, meter, _ANY_TIME))
+        finally:
+            unit.rollback(before)
 
 
 def need_day(need: Need, shop: Shop, sender: str, at: datetime) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from channels import wording
 from channels.contract import Inbound, Message, Reply
-from channels.counter import CounterSale
+from channels.counter import CounterPrice, CounterSale
 from config import languages
 from config.languages import Catalogue
 from config.settings import Settings
@@ -40,6 +40,7 @@ from sts.modules.pool import ModulePool
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 1.0  # how often an answer is looked for that another process may give
+_AT_COUNTERS: Final = {"just_bought": "counter_just_bought"}  # what would tell a cashier to send a text
 _SOLD: Final = ("sold", "sold_no_token")
 
 
@@ -50,6 +51,7 @@ class Outcome(Enum):
     REFUSED = "refused"
     DIFFERS = "differs"  # its reference was used for another sale
     IN_PROGRESS = "in progress"
+    PRICED = "priced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,24 @@ class Till:
             return Printed(Outcome.DIFFERS, text)
         return await self._print(found, reference, {"amount_minor": sale.amount_minor, "drn": sale.drn})
 
+    async def price(self, drn: str, amount_minor: int, login: str, station: str) -> Printed:
+        """What a sale would come to just now, with whose meter it is; nothing is sold. Raises NotStored."""
+        reference = f"{station}/price/{self.shop.world.new_id()}"
+        inbound = Inbound(
+            channel=CHANNEL,
+            peer=station,
+            reference=reference,
+            fingerprint=hashlib.blake2b(reference.encode(), digest_size=16).digest(),
+            sender=sender_of(login, station),
+            destination=station,
+            command=CounterPrice(drn, amount_minor, login=login, station=station),
+            received_at=self.shop.world.now(),
+        )
+        await self.desk.receive(inbound)
+        found = await self._answered(reference)
+        assert found is not None and found.answer is not None, "a price is answered in the transaction that stores it"
+        return await self._print(found, reference, {})
+
     async def again(self, reference: str) -> Printed | None:
         """What became of the sale of this reference; None if there is none."""
         found = await self._answered(reference)
@@ -146,8 +166,11 @@ class Till:
             return Printed(Outcome.IN_PROGRESS, self._text(message, default))
         now = self.shop.world.now()
         await self.store.transact(lambda connection: counter_sales.shown(connection, found.request_id, answer, now))
+        if answer.message == "counter_price":
+            return Printed(Outcome.PRICED, self._text(Message(answer.message, answer.values), answer.language))
         if answer.message not in _SOLD:
-            return Printed(Outcome.REFUSED, self._text(Message(answer.message, answer.values), answer.language))
+            key = _AT_COUNTERS.get(answer.message, answer.message)
+            return Printed(Outcome.REFUSED, self._text(Message(key, answer.values), answer.language))
         receipt = await self.store.read(partial(counter_sales.receipt, purchase_id=found.request_id))
         if receipt is None:
             return await self._undone(found)
@@ -204,6 +227,14 @@ async def opened(
             await keys.close()
 
 
-async def typed_line() -> str:
-    """A line from standard input; empty at its end."""
+def is_typed() -> bool:
+    """Whether somebody types at a terminal, and no file or program."""
+    return sys.stdin.isatty()
+
+
+async def typed_line(prompt: str = "") -> str:
+    """A line from standard input; empty at its end. Whoever types at a terminal sees the prompt, on standard error."""
+    if prompt and is_typed():
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
     return await asyncio.to_thread(sys.stdin.readline)

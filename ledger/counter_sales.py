@@ -22,6 +22,7 @@ from ledger.unit import PurchaseRow, TokenRow
 
 _SOLD: Final = ("sold", "sold_no_token")
 """Messages that bring the receipt of a sale."""
+_UNSHOWN_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,23 @@ def undone(connection: sa.Connection, *, number: str | None = None, purchase_id:
         .where(p.state.in_(("SEALED", "REFUNDED")))
     ).first()
     return None if row is None else Undone(*row)
+
+
+def unshown(connection: sa.Connection, login: str, since: UUID) -> list[str]:
+    """The references of an operator's sales, asked for after the id `since`, whose answer was never shown; 20 at most.
+
+    A terminal that died between the sale and its receipt leaves such a one behind.
+    """
+    c, r, o = counter_sale.c, tables.request.c, tables.outbox.c
+    keys = connection.execute(
+        sa.select(r.idem_key)
+        .join_from(counter_sale, tables.request, r.id == c.purchase_id)
+        .outerjoin(tables.outbox, sa.and_(o.request_id == r.id, o.message != "duplicate_differs"))
+        .where(c.login == login, c.purchase_id > since, sa.or_(o.id.is_(None), o.state == "OWED"))
+        .order_by(c.purchase_id)
+        .limit(_UNSHOWN_MAX)
+    )
+    return [key.removeprefix(f"{CHANNEL}|") for key in dict.fromkeys(keys.scalars())]
 
 
 def next_sequence(connection: sa.Connection, login: str, shift_id: UUID | None) -> int:

@@ -28,6 +28,7 @@ MAY_CLOSE: Final = (Role.SUPERVISOR,)
 MAY_PAY_OUT: Final = (Role.SUPERVISOR, Role.FINANCE)
 PAID_OUT_BY: Final = {"cash": "cash:office", "bank": "clearing:bank"}
 
+_HOME_NUMBER_MIN: Final = 7
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -326,7 +327,7 @@ def find(
     if account_no is not None:
         wanted = wanted.where(c.account_no == account_no)
     if phone is not None:
-        wanted = wanted.where(c.id.in_(sa.select(tables.phone.c.customer_id).where(tables.phone.c.msisdn == phone)))
+        wanted = wanted.where(c.id.in_(sa.select(tables.phone.c.customer_id).where(dialled(phone))))
     if drn is not None:
         m, s = tables.meter.c, tables.service_point.c
         at = sa.select(m.service_point_id).where(m.drn == drn)
@@ -336,6 +337,17 @@ def find(
     rows = connection.execute(wanted.order_by(c.account_no).limit(at_most + 1)).all()
     found = tuple(Customer(*row) for row in rows[:at_most])
     return Page(found, found[-1].account_no if len(rows) > at_most else None)
+
+
+def dialled(phone: str) -> sa.ColumnElement[bool]:
+    """The phones of this number: with its country code, or as it is dialled at home, with a zero before it.
+
+    A home number looks at every phone: for people who search, not for sales.
+    """
+    number = tables.phone.c.msisdn
+    if phone.startswith("0") and phone.isdigit() and len(phone) >= _HOME_NUMBER_MIN:
+        return number.endswith(phone[1:])
+    return number == phone
 
 
 def points_of(connection: sa.Connection, customer_id: UUID) -> list[UUID]:

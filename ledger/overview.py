@@ -59,6 +59,12 @@ def account_of(connection: sa.Connection, wanted: str) -> str:
     found = statements.customer(connection, drn)
     if found is not None:
         return found.account_no
+    if wanted.startswith("0"):
+        at_home = customers.find(connection, phone=wanted, at_most=2).customers
+        if len(at_home) > 1:
+            raise ChangeRefused(Fault.UNKNOWN, f"{wanted} is the end of several phones: with its country code, please")
+        if at_home:
+            return at_home[0].account_no
     sale = connection.execute(sa.select(p.id).where(p.receipt == wanted.upper())).scalar_one_or_none()
     if sale is None:
         raise ChangeRefused(Fault.UNKNOWN, f"no account, meter, phone or receipt {wanted}")

@@ -21,6 +21,7 @@ from ledger import audit, entries, stations, tables
 from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.direct import Post
+from ledger.money import plain
 from ledger.operators import Operator, Role, require_other, require_role
 from ledger.records import ensure_accounts
 from ledger.stations import AMOUNT_MAX_MINOR, StationFault, StationRefused
@@ -138,7 +139,14 @@ def open_shift(
 
 
 def close_shift(
-    connection: sa.Connection, code: str | None, count: Count, explanation: str, *, by: Operator, origin: Origin
+    connection: sa.Connection,
+    code: str | None,
+    count: Count,
+    explanation: str,
+    *,
+    minor_digits: int,
+    by: Operator,
+    origin: Origin,
 ) -> ShiftRow:
     """End one's own shift, or as SUPERVISOR of the station another's, with what is in the drawer.
 
@@ -168,9 +176,13 @@ def close_shift(
     differ = {name: counted[name] - found.expected_minor(name) for name in TENDERS}
     words = " ".join(explanation.split())
     if any(differ.values()) and not words and not found.is_blind:
-        said = ", ".join(f"{name} {amount:+d}" for name, amount in differ.items() if amount)
+        said = ", ".join(
+            f"{name} {'over' if amount > 0 else 'short'} by {plain(abs(amount), minor_digits)}"
+            for name, amount in differ.items()
+            if amount
+        )
         raise StationRefused(
-            StationFault.EXPLAIN, f"shift {wanted} differs ({said} minor units): a reason is needed to close it"
+            StationFault.EXPLAIN, f"shift {wanted} is not as sold ({said}): count again, or close it with a reason"
         )
     if len(words) > _EXPLANATION_MAX:
         raise StationRefused(StationFault.FORM, f"reason: at most {_EXPLANATION_MAX} characters expected")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from config import languages
 from gateway.commands.records import (
@@ -23,11 +23,20 @@ from gateway.world import RealWorld, World
 from ledger import customers, overview
 from ledger.overview import Overview
 
+_BETWEEN_DIGITS: Final = str.maketrans("", "", " +-()\u00a0")
+
 
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     """Add `customers` to an argparse sub-parsers object; each sub-command sets `run`, options to exit code."""
     group = Group(subparsers, "customers", "look at customers and change their records", world or RealWorld())
-    finding = paged(group.command("find", _find, "customers by account, phone, meter or part of the name", people=1))
+    finding = paged(
+        group.command(
+            "find",
+            _find,
+            "customers by account, phone, meter or part of the name; a phone also as it is dialled at home, 0711...",
+            people=1,
+        )
+    )
     for name in ("account", "phone", "meter", "name"):
         finding.add_argument(f"--{name}", default=None)
     showing = answers(group.command("show", _show, "all about a customer", people=1))
@@ -61,7 +70,12 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
 
 def _find(session: Session) -> int:
     options = session.options
-    wanted = {"account_no": options.account, "phone": options.phone, "drn": options.meter, "name": options.name}
+    wanted = {
+        "account_no": options.account,
+        "phone": _digits(options.phone),
+        "drn": _digits(options.meter),
+        "name": options.name,
+    }
     if not any(wanted.values()):
         raise Unusable("at least one of --account, --phone, --meter and --name expected")
     at_most = limit(session)
@@ -71,14 +85,22 @@ def _find(session: Session) -> int:
 
     def lines() -> list[str]:
         rows = [(c.account_no, c.name, c.category, c.language, c.status) for c in page.customers]
+        if not rows:
+            return ["no customer is like that"]
         return [*table(("account", "name", "category", "language", "status"), rows), *page_end(page.next_after)]
 
     show(session, page, lines)
     return WELL
 
 
+def _digits(text: str | None) -> str | None:
+    """A number as people write it, without blanks, dashes, brackets and the plus sign."""
+    return None if text is None else text.translate(_BETWEEN_DIGITS)
+
+
 def _show(session: Session) -> int:
     wanted = session.options.account.strip()
+    wanted = digits if (digits := _digits(wanted) or "").isdigit() else wanted
     found = looking(
         session, lambda connection: overview.of_customer(connection, overview.account_of(connection, wanted))
     )

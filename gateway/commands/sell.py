@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from channels.counter import CounterSale
 from gateway import till
 from gateway.keysession import NO, WELL, Books, Session, Unusable, command, say
 from gateway.till import Outcome, Printed, Till
-from gateway.world import RealWorld, World
+from gateway.world import RealWorld, World, uuid7
 from ledger import counter_sales, shifts
 from ledger.money import to_minor
 from ledger.operators import Operator, OperatorFault, OperatorRefused, Role, require_role
@@ -27,8 +28,14 @@ _CODES: Final = {
     Outcome.REFUSED: NO,
     Outcome.DIFFERS: NO,
     Outcome.IN_PROGRESS: IN_PROGRESS,
+    Outcome.PRICED: WELL,
 }
 _NUMBERS_TRIED: Final = 5
+_LEFT_OVER_S: Final = 86_400.0  # so far back sales are looked for that were never printed
+_USAGE: Final = (
+    "METER AMOUNT [2 to sell the same again] [cash|card|cheque, or cash:300 card:200] sells;"
+    " ? METER AMOUNT only tells the price; again RECEIPT prints a copy"
+)
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,99}")
 _TENDERS: Final = ("cash", "card", "cheque")
 
@@ -40,7 +47,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
         "sell",
         _sell,
         "sell at a station's counter and print the receipt; without --meter, sales are read from standard input,"
-        " a line each: METER AMOUNT [cash|card|cheque]",
+        " a line each: METER AMOUNT [2] [cash|card|cheque]; at a terminal each is priced first, and Enter sells",
         world or RealWorld(),
         people=1,
     )
@@ -81,7 +88,8 @@ def _sell(session: Session) -> int:
                 return _told(await _again(books, terminal, options.again))
             station = _station_of(books.first)
             if options.meter is not None:
-                sale = _sale(session, books.first, station, options.meter, options.amount, options.tender or [])
+                tenders = options.tender or []
+                sale = _sale(session, books.first, station, options.meter, options.amount, tenders, options.nth)
                 return _told(await _one(books, terminal, sale, options.sequence, options.key))
             return await _many(session, books, terminal, station)
 
@@ -104,23 +112,77 @@ def _told(printed: Printed) -> int:
 
 
 async def _many(session: Session, books: Books, terminal: Till, station: str) -> int:
-    """Sales typed a line each; the worst of their exit codes."""
-    worst = WELL
-    while line := await till.typed_line():
-        words = line.split()
-        if not words:
-            continue
+    """Sales typed a line each; the worst of their exit codes. Whoever types them is told the price first."""
+    worst = await _left_over(session, books, terminal)
+    if till.is_typed():
+        say(_USAGE)
+    while line := await till.typed_line("sell> "):
         try:
-            if len(words) < 2:
-                raise Unusable("METER AMOUNT [cash|card|cheque] expected")
-            sale = _sale(session, books.first, station, words[0], words[1], words[2:])
+            told = await _line(session, books, terminal, station, line.split())
         except Unusable as error:
             say(f"not sold: {error}")
             worst = max(worst, NO)
             continue
-        worst = max(worst, _told(await _one(books, terminal, sale, None, None)))
+        if told is not None:
+            worst = max(worst, _told(told))
+            say("")
+    return worst
+
+
+async def _left_over(session: Session, books: Books, terminal: Till) -> int:
+    """Print what an earlier terminal of this operator sold and did not live to print; the worst exit code."""
+    since, login = session.world.now() - timedelta(seconds=_LEFT_OVER_S), books.first.login
+    after = uuid7(int(since.timestamp() * 1000), 0, 0)
+    worst = WELL
+    for reference in await books.read(lambda connection: counter_sales.unshown(connection, login, after)):
+        say(f"sold before and never printed, {reference}:")
+        found = await terminal.again(reference)
+        assert found is not None, "its request is stored"
+        worst = max(worst, _told(found))
         say("")
     return worst
+
+
+async def _line(session: Session, books: Books, terminal: Till, station: str, words: list[str]) -> Printed | None:
+    """What one typed line asks for, as printed; None for an empty one and a sale that was dropped."""
+    match words:
+        case []:
+            return None
+        case ["help" | "?"]:
+            say(_USAGE)
+            return None
+        case ["again", wanted]:
+            return await _again(books, terminal, wanted)
+        case ["?", *rest]:
+            asked = _typed_sale(session, books.first, station, rest)
+            return await terminal.price(asked.drn, asked.amount_minor, asked.login, station)
+    sale = _typed_sale(session, books.first, station, words)
+    if till.is_typed():
+        priced = await terminal.price(sale.drn, sale.amount_minor, sale.login, station)
+        if priced.outcome is not Outcome.PRICED:
+            return priced
+        say(priced.text)
+        if not await _is_agreed():
+            say("not sold")
+            return None
+    return await _one(books, terminal, sale, None, None)
+
+
+async def _is_agreed() -> bool:
+    """Whether an empty line was typed. The end of the input is none: it has no line end."""
+    answer = await till.typed_line("Enter sells, anything else does not: ")
+    return bool(answer) and not answer.strip()
+
+
+def _typed_sale(session: Session, operator: Operator, station: str, words: list[str]) -> CounterSale:
+    """The sale of METER AMOUNT [N] [TENDER...]."""
+    if len(words) < 2:
+        raise Unusable(_USAGE)
+    meter, money, *rest = words
+    nth = 1
+    if rest and rest[0].isascii() and rest[0].isdigit() and len(rest[0]) == 1:
+        nth = int(rest.pop(0))
+    return _sale(session, operator, station, meter, money, rest, nth)
 
 
 async def _one(books: Books, terminal: Till, sale: CounterSale, sequence: int | None, key: str | None) -> Printed:
@@ -168,7 +230,7 @@ async def _again(books: Books, terminal: Till, wanted: str) -> Printed:
 
 
 def _sale(
-    session: Session, operator: Operator, station: str, meter: str, amount: str, tenders: list[str]
+    session: Session, operator: Operator, station: str, meter: str, amount: str, tenders: list[str], nth: int
 ) -> CounterSale:
     """The sale as asked for. The number in its shift is still to come."""
     digits = session.settings.utility.minor_digits
@@ -176,12 +238,12 @@ def _sale(
     try:
         check_drn(drn)
     except NumberError as error:
-        raise Unusable(f"meter {drn}: {error}") from None
+        raise Unusable(f"meter {drn}: {error.sentence}") from None
     amount_minor = _minor("amount", amount, digits)
     if amount_minor <= 0:
         raise Unusable(f"amount: more than nothing expected, got {amount}")
     given = tenders_of(tenders, amount_minor, digits)
-    return CounterSale(drn, amount_minor, max(1, session.options.nth), operator.login, station, 0, *given)
+    return CounterSale(drn, amount_minor, max(1, nth), operator.login, station, 0, *given)
 
 
 def tenders_of(texts: list[str], amount_minor: int, digits: int) -> tuple[int, int, int]:

@@ -31,7 +31,9 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     group.command(
         "acknowledge", _acknowledge, "a SUPERVISOR or FINANCE has seen the count; a difference is posted", people=1
     ).add_argument("code")
-    group.command("show", _show, "a shift with its sales and its count", people=1).add_argument("code")
+    group.command("show", _show, "a shift with its sales and its count", people=1).add_argument(
+        "code", nargs="?", help="one's own open shift if not given"
+    )
     listing = group.command("list", _list, "the last shifts of a station", people=1)
     listing.add_argument("station")
     listing.add_argument("--state", choices=_STATES)
@@ -59,7 +61,13 @@ def _close(session: Session) -> int:
     async def work(books: Books) -> ShiftRow:
         return await books.write(
             lambda connection: shifts.close_shift(
-                connection, options.shift, count, options.reason, by=books.first, origin=books.origin
+                connection,
+                options.shift,
+                count,
+                options.reason,
+                minor_digits=session.settings.utility.minor_digits,
+                by=books.first,
+                origin=books.origin,
             )
         )
 
@@ -111,7 +119,12 @@ def _show(session: Session) -> int:
     code = session.options.code
 
     async def work(books: Books) -> tuple[ShiftRow, list[tuple[int, int]], bool]:
-        found = await books.read(lambda connection: shifts.known(connection, code))
+        login = books.first.login
+        found = await books.read(
+            lambda connection: shifts.known(connection, code) if code else shifts.open_of(connection, login)
+        )
+        if found is None:
+            raise Unusable(f"{login} has no open shift: the code of a shift expected")
         require_reader(books, found.station)
         # A blind count is blind until it is counted, and for whoever counts also after.
         hidden = found.is_blind and not books.first.has(Role.SUPERVISOR, Role.FINANCE, Role.AUDITOR)

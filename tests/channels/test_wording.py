@@ -80,6 +80,13 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "area": "Kibera Line Saba 4",
         "by": "wallet",
     },
+    "counter_price": {
+        **{name: value for name, value in EVERYTHING.items() if name not in ("tokens", "receipt")},
+        "free_units_tenths": 500,
+        "owner": "A.W.",
+        "area": "Kibera Line Saba 4",
+        "by": "wallet",
+    },
     "in_progress": TYPICAL,
     "statement": {**MONEY, "balance_minor": 120_000, "debt_minor": 2_100_000, "debts": DEBTS},
     "help": {"utility": "Umoja Power", "short_code": "22444", "top_up": "TOPUP"},
@@ -90,6 +97,14 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "sold_at": "2026-06-05 11:15",
     },
     "counter_copy": {},
+    "counter_just_bought": {
+        "drn": "04012345676",
+        "amount_minor": 50_000,
+        "seconds": 5,
+        "again": 2,
+        "receipt": "1AGP2VN8EA2H6",
+        **MONEY,
+    },
     "counter_paid": {**MONEY, "cash_minor": 30_000, "card_minor": 20_000, "cheque_minor": 30_000},
     "counter_in_progress": {**TYPICAL, "reference": "ST001/op.ann-12/17"},
     "opted_out": {"utility": "Umoja Power"},
@@ -226,7 +241,7 @@ def test_what_the_law_wants_names_the_utility_in_one_part(language: str, key: st
 
 
 def test_usual_arabic_messages_fit_two_parts() -> None:
-    for key in MESSAGES.keys() - {"sold_no_token", "statement", "price"}:
+    for key in MESSAGES.keys() - {"sold_no_token", "statement", "price", "counter_price", "counter_just_bought"}:
         assert parts_needed(text(key, {**MESSAGES[key], **(TYPICAL if key == "sold" else {})}, "ar")) <= 2, key
 
 

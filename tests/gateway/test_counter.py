@@ -6,6 +6,8 @@ module that must be waited for.
 
 from __future__ import annotations
 
+import argparse
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands import sell as sell_commands
 from gateway.demo import tokens_in
+from gateway.till import Till
 from ledger import audit, tables
 from ledger.schema import DatabaseAway
 from sts.modules.contract import SecurityModule
 from sts.modules.software import SoftwareModule
-from tests.gateway.terminal import METER, OTHER, Terminal
+from tests.gateway.terminal import METER, OTHER, Answer, Terminal
 from tests.simulation.module import WaitingModule
 from tests.simulation.shop import sample_keys
 
@@ -60,7 +64,7 @@ def test_a_day_at_a_counter_from_the_float_to_the_bank(desk: Terminal) -> None:
     assert copy.splitlines()[3] == "COPY" and tokens_in(copy) == tokens_in(first)
     assert desk.balance("owed:ST001") == -80_000
 
-    desk.no("shifts close --as op.ann --count 1000=2 --count 500=1 --cards 200", "differs (cash -10000 minor units)")
+    desk.no("shifts close --as op.ann --count 1000=2 --count 500=1 --cards 200", "not as sold (cash short by 100.00)")
     desk.no("shifts close --as op.ann --count 3000=1", "one of 1000 500", code=2)
     closed = desk.well("shifts close --as op.ann --count 1000=2 --count 500=1 --cards 200 --reason 'a wrong note'")
     assert "cash: short by 100.00" in closed
@@ -212,7 +216,7 @@ def test_a_batch_whose_slip_was_wrong_goes_to_the_bank_again(desk: Terminal) -> 
     desk.well("shifts open --as op.ann")
     desk.no("banking open ST001 --as op.ben", "no closed shift")
     desk.well(f"sell --as op.ann --meter {METER} --amount 500 --tender cheque")
-    desk.no("shifts close --as op.ann --count 500=1", "cash +50000")
+    desk.no("shifts close --as op.ann --count 500=1", "cash over by 500.00, cheque short by 500.00")
     desk.well("shifts close --as op.ann --count 1=0 --cheques 500")
     code = desk.well("banking open ST001 op.ann-1 --as op.ben").split()[1]
     desk.no("banking open ST001 op.ann-1 --as op.ben", "not in a batch yet")
@@ -311,7 +315,7 @@ def test_a_repeat_gives_the_same_token_and_another_wish_under_its_name_nothing(d
     again = desk.well(f"sell --as op.ann --meter {METER} --amount 500 --sequence 7")
     assert "COPY" in again and tokens_in(again) == tokens_in(sold)
     desk.no(f"sell --as op.ann --meter {METER} --amount 600 --sequence 7", "reference was used before")
-    desk.no(f"sell --as op.ann --meter {METER} --amount 500", "You bought KES 500")
+    desk.no(f"sell --as op.ann --meter {METER} --amount 500", "KES 500 was sold for")
     assert tokens_in(desk.well(f"sell --as op.ann --meter {METER} --amount 500 --nth 2")) != tokens_in(sold)
     desk.no(f"sell --as op.ann --meter {OTHER} --amount 5 --key pos-1", "smallest amount")
     desk.no(f"sell --as op.ann --meter {OTHER} --amount 5 --key pos-1", "smallest amount")
@@ -323,6 +327,61 @@ def test_sales_are_typed_a_line_each(lone: Terminal) -> None:
     assert answer.code == 1
     assert len(tokens_in(answer.out)) == 2 and answer.out.count("not sold: ") == 2 and "Paid: card 200" in answer.out
     lone.check()
+
+
+class _Keyboard(io.StringIO):
+    """Standard input at which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _at_keyboard(desk: Terminal, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Answer:
+    password = desk.folder / "ann.pw"
+    password.write_text("password of op.ann")
+    typed = _Keyboard("".join(f"{line}\n" for line in lines))
+    parser = argparse.ArgumentParser()
+    sell_commands.add_commands(parser.add_subparsers(), world=desk.world)
+    command = ["sell", "--as", "op.ann", "--password-file", str(password), "--config", str(desk.config)]
+    monkeypatch.setattr("sys.stdin", typed)
+    options = parser.parse_args(command)
+    code = options.run(options)
+    said = desk.capsys.readouterr()
+    return Answer(code, said.out, said.err)
+
+
+def test_whoever_types_sees_owner_and_price_first_and_sells_by_an_empty_line(
+    lone: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = lone.balance("owed:ST001")
+    answer = _at_keyboard(lone, monkeypatch, f"{METER} 500", "n", f"? {METER} 500", f"{OTHER} 5", f"{METER} 500")
+    assert (answer.code, tokens_in(answer.out)) == (1, []) and lone.balance("owed:ST001") == before
+    assert answer.out.count(f"{METER} A.H. Mombasa Nyali\nKES 500: 22.6 kWh") == 3 and "smallest" in answer.out
+    answer = _at_keyboard(lone, monkeypatch, f"{METER} 500 card", "", f"{METER} 500", "", f"{METER} 500 2", "")
+    assert len(set(tokens_in(answer.out))) == 2 and "Paid: card 500" in answer.out
+    assert "was sold for" in answer.out and "again RECEIPT" in answer.out and "Enter sells" in answer.err
+    lone.check()
+
+
+def test_what_a_terminal_sold_and_did_not_live_to_print_is_printed_by_the_next_one(
+    desk: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Till, "_print", dies)
+        with pytest.raises(Killed):
+            desk.type("sell --as op.ann", f"{METER} 500")
+    desk.type("sell --as op.cat", f"{OTHER} 200")
+    answer = desk.type("sell --as op.ann", f"{METER} 500")
+    assert answer.out.startswith("sold before and never printed, ST001/op.ann/1:\n") and "COPY" not in answer.out
+    assert len(tokens_in(answer.out)) == 1 and "was sold for" in answer.out
+    assert desk.type("sell --as op.ann", "").out == ""
+    desk.check()
 
 
 @contextmanager

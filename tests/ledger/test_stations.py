@@ -184,8 +184,12 @@ class Stations(RuleBasedStateMachine):
         cash_minor = max(0, found.float_minor + found.sold_cash_minor + difference)
         count = Count({100: cash_minor // 100, 1: cash_minor % 100}, found.sold_card_minor, found.sold_cheque_minor)
         who = next(each for _, each in STATIONS.values() if code.startswith(each.login))
-        self.do(lambda c, origin: shifts.close_shift(c, code, count, "counted so", by=who, origin=origin))
-        self.refused(lambda c, origin: shifts.close_shift(c, code, count, "again", by=who, origin=origin))
+        self.do(
+            lambda c, origin: shifts.close_shift(c, code, count, "counted so", minor_digits=2, by=who, origin=origin)
+        )
+        self.refused(
+            lambda c, origin: shifts.close_shift(c, code, count, "again", minor_digits=2, by=who, origin=origin)
+        )
         sold = self.model.sold_minor.pop(code)
         self.model.takings_minor[code] = cash_minor - found.float_minor + found.sold_cheque_minor
         self.model.counted_minor[code] = self.model.takings_minor[code] - sold
