@@ -11,13 +11,13 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from gateway.account_payment import Paid, PayAccount
 
 from channels.contract import Inbound
 from channels.counter import CounterSale
 from config.settings import Settings
 from gateway.commands.corrections import approve
 from gateway.deeds import Arrival
-from gateway.payment import Paid, PayAccount
 from gateway.reversal import Answer, Reversal, Reverse, Reversed
 from gateway.sale import receipt_of
 from gateway.vend import Shop
@@ -145,7 +145,9 @@ async def _rounds(desk: Terminal, must_have_shift: bool) -> None:
     async def close(store: Store) -> None:
         count = Count({50: 1}, 0, 0)
         await asyncio.sleep(0)
-        await store.transact(lambda x: shifts.close_shift(x, None, count, "in a hurry", by=ann, origin=origin()))
+        await store.transact(
+            lambda x: shifts.close_shift(x, None, count, "in a hurry", minor_digits=2, by=ann, origin=origin())
+        )
 
     for number in range(0, 60, 6):
         shift_id = desk.world.new_id()

@@ -9,7 +9,7 @@ from ledger.columns import Id, Instant
 from ledger.migrations.rules import keep_for_ever
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
