@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from gateway.account_payment import Paid, PayAccount
 
 from channels.contract import Inbound
 from channels.counter import CounterSale
 from config.settings import Settings
+from gateway.account_payment import Paid, PayAccount
 from gateway.commands.corrections import approve
 from gateway.deeds import Arrival
 from gateway.reversal import Answer, Reversal, Reverse, Reversed
