@@ -13,6 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
 
 from config.kinds import NO_SECRET, Between, Count, FilePath, Name, Networks, Seconds, Secret, Text, hints_of
 from config.money import (
@@ -48,6 +49,11 @@ class UtilitySettings:
     )
     debt_cap_percent: Annotated[Decimal, Between(0, 100)] = Decimal("50")
     iin: Annotated[str, Text(4, 6, r"\d{4}|\d{6}", "4 or 6 digits")] = "600727"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The utility's own time."""
+        return ZoneInfo(self.timezone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,36 +15,9 @@ from typing import Any
 
 from config.load import SettingsFaults, load
 from config.settings import LogSettings, Settings
-from gateway import app, check, logs, meterdesk
+from gateway import logs
 from gateway.bulk.run import Report
-from gateway.commands import (
-    africastalking,
-    bankday,
-    bulk,
-    corrections,
-    customers,
-    debts,
-    deposits,
-    iso,
-    keys,
-    meters,
-    modules,
-    pins,
-    points,
-    prices,
-    readings,
-    sell,
-    settlement,
-    shifts,
-    sms,
-    sources,
-    stations,
-    suspense,
-    tariffs,
-    tokens,
-    ussd,
-    vouchers,
-)
+from gateway.commands import topics
 from gateway.intake import IntakeFaults, load_folder
 from gateway.keysession import OutputClosed, place
 from gateway.metrics import Metrics
@@ -69,7 +42,8 @@ class Unusable(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(given[0] if given else None).parse_args(given)
     logs.set_up(LogSettings(level="WARNING", format="text"))  # until the command has read its own
     try:
         code = int(options.run(options))
@@ -130,7 +104,8 @@ def _about_file(error: OSError, settings: Settings | None) -> str:
     return f"{named}: {error.strerror or error}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None) -> argparse.ArgumentParser:
+    """Of the command that is asked for; of all, if it is none of ours."""
     parser = argparse.ArgumentParser(
         prog="prepaid", description="Prepaid electricity, bought from any phone, exactly once."
     )
@@ -152,39 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     loading = configured("load", _load, "load a utility's records from a folder of CSV files; twice changes nothing")
     loading.add_argument("folder", type=Path, help="the folder; docs/bulk.md describes its files")
 
-    keys.add_commands(commands)
-    tokens.add_commands(
-        commands,
-        find_meter=meterdesk.find_meter,
-        find_sale=meterdesk.find_sale,
-        make_in_books=meterdesk.make_management,
-        open_module=meterdesk.kept_module,
-        approve=meterdesk.approve,
-    )
-    customers.add_commands(commands)
-    pins.add_commands(commands)
-    vouchers.add_commands(commands)
-    points.add_commands(commands)
-    meters.add_commands(commands)
-    debts.add_commands(commands)
-    bulk.add_commands(commands)
-    simulators = modules.add_commands(commands)
-    ussd.add_simulator(simulators)
-    africastalking.add_simulator(simulators)
-    sms.add_commands(commands)
-    sources.add_commands(commands)
-    prices.add_commands(commands)
-    readings.add_commands(commands)
-    tariffs.add_commands(commands)
-    iso.add_commands(commands)
-    corrections.add_commands(commands)
-    sell.add_commands(commands)
-    stations.add_commands(commands)
-    suspense.add_commands(commands)
-    deposits.add_commands(commands)
-    settlement.add_commands(commands)
-    shifts.add_commands(commands)
-    bankday.add_commands(commands)
+    topics.add_commands(commands, asked)
     demo = command("demo", _demo, "see it work: a sample utility, a message centre and meters, all on this machine")
     demo.add_argument("--once", action="store_true", help="end after the conversation; 0 only if every step was right")
     demo.add_argument("--folder", type=Path, default=None, help="keep the demonstration's files here")
@@ -211,6 +154,8 @@ def _until_told(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> N
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from gateway import app
+
     settings = _settings(options)
     metrics = Metrics()
     logs.set_up(settings.log, on_masked=metrics.log_line_masked)
@@ -246,6 +191,8 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from gateway import check
+
     settings = _settings(options)
     logs.set_up(settings.log)
     findings = asyncio.run(check.check(settings))
@@ -260,7 +207,7 @@ def _load(options: argparse.Namespace) -> int:
 
     async def work() -> Report:
         world = RealWorld()
-        local = world.now().astimezone(app.zone(settings))
+        local = world.now().astimezone(settings.utility.zone)
         store = await open_store(settings.database.url_with_password())
         try:
             origin = Origin(who=place(), at=world.now(), place=place())

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from channels import wording
 from channels.africastalking import callbacks as text_callbacks
@@ -59,11 +58,6 @@ from sts.modules.pool import ModulePool
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0  # how often links are looked at for the metrics
-
-
-def zone(settings: Settings) -> ZoneInfo:
-    """The utility's own time."""
-    return ZoneInfo(settings.utility.timezone)
 
 
 def link_settings(link: SmppSettings, settings: Settings) -> LinkSettings:

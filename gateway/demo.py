@@ -179,7 +179,7 @@ async def sandbox(
         settings = market.before(settings, world)
         service, *others = settings.ussd
         settings = replace(settings, ussd=(replace(service, kind=ussd_kind), *others))
-        local = world.now().astimezone(app.zone(settings))
+        local = world.now().astimezone(settings.utility.zone)
         url = settings.database.url
         await migrate(url)
         store = await open_store(url)
@@ -230,7 +230,7 @@ async def _ussd_provider(gateway: app.Gateway, world: World) -> Provider:
 
 def _bank(gateway: app.Gateway, world: World) -> BankSwitch:
     """A bank's switch with cash machines, which will dial this gateway."""
-    zone = app.zone(gateway.settings)
+    zone = gateway.settings.utility.zone
     settings = SwitchSettings(
         port=gateway.banks.peers[_BANK].links.port(),
         answer_timeout_s=_REPLY_WITHIN_S,

@@ -10,7 +10,6 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from config import languages
 from config.settings import UtilitySettings
@@ -43,7 +42,7 @@ def terms_of(utility: UtilitySettings, world: World) -> Terms:
     """What lines are read by at this utility."""
     known = sorted(languages.load(utility.default_language).languages)
     now = world.now()
-    return Terms(utility.minor_digits, utility.iin, known, now, now.astimezone(ZoneInfo(utility.timezone)).date())
+    return Terms(utility.minor_digits, utility.iin, known, now, now.astimezone(utility.zone).date())
 
 
 def occasion_of(utility: UtilitySettings, world: World, local: datetime, origin: Origin | None) -> Occasion:

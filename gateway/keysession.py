@@ -18,7 +18,6 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo
 
 from config.load import SettingsFaults, load
 from config.settings import Settings
@@ -221,7 +220,7 @@ class Session:
         self.subject = ""
         """What a refusal would be about, in the audit log; empty: a key that was named, or the command."""
         self.settings = load(options.config, os.environ) if "config" in options else Settings()
-        self._zone = ZoneInfo(self.settings.utility.timezone)
+        self._zone = self.settings.utility.zone
         options.settings = self.settings  # so that `main` can tell which database does not answer
         self._people = [
             (login, self.secret(f"password of {login}: ", getattr(options, f"{which}_password")))

@@ -63,7 +63,7 @@ class Shop:
             settings,
             world,
             module,
-            ZoneInfo(settings.utility.timezone),
+            settings.utility.zone,
             Fraction(settings.utility.debt_cap_percent),
         )
 

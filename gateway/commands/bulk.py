@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from gateway import app
 from gateway.bulk.export import export
 from gateway.bulk.form import Form
 from gateway.bulk.forms import FORMS
@@ -86,7 +85,7 @@ def _import(session: Session) -> int:
 async def _run(session: Session, books: Books, source: Source, scratch: Scratch, update: Origin | None) -> int:
     options, utility = session.options, session.settings.utility
     hashed = sha256_of(source.path)
-    local = session.world.now().astimezone(app.zone(session.settings))
+    local = session.world.now().astimezone(session.settings.utility.zone)
     work = Import(
         scratch,
         [source],

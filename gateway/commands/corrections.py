@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import date, datetime, time
 from functools import partial
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 from channels.commands import LastToken
 from channels.contract import Inbound
@@ -291,7 +290,7 @@ def _day(session: Session, text: str | None, *, end: bool) -> datetime | None:
         day = date.fromisoformat(text)
     except ValueError:
         raise Unusable(f"a day as in 2026-06-01 expected, got {text!r}") from None
-    zone = ZoneInfo(session.settings.utility.timezone)
+    zone = session.settings.utility.zone
     return datetime.combine(date.fromordinal(day.toordinal() + end), time(), zone)
 
 

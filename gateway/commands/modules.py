@@ -17,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import load
 from config.settings import Settings
+from gateway.commands import africastalking as africastalking_commands
 from gateway.commands import banksimulator as banksimulator_commands
 from gateway.commands import paysimulators as paysimulators_commands
 from gateway.commands import simulators as simulators_commands
+from gateway.commands import ussd as ussd_commands
 from gateway.keptkeys import members_of
 from gateway.modules import load_module, load_software, load_tables
 from gateway.modulewatch import ModuleReport, reports_now
@@ -32,11 +34,8 @@ _HTTP_S: Final = 3.0
 _METRICS_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
-def add_commands(subparsers: Any) -> Any:
-    """Add `modules` and `simulate` to an argparse sub-parsers object; each sets `run`, options to exit code.
-
-    Gives the sub-parsers of `simulate`, for other simulators.
-    """
+def add_commands(subparsers: Any) -> None:
+    """Add `modules` and `simulate` to an argparse sub-parsers object; each sets `run`, options to exit code."""
     about = "look at the security modules of the settings"
     modules = subparsers.add_parser("modules", help=about, description=about)
     what = modules.add_subparsers(dest="modules_command", required=True, metavar="WHAT")
@@ -67,7 +66,8 @@ def add_commands(subparsers: Any) -> Any:
     simulators_commands.add_centre(which)
     banksimulator_commands.add_bank(which)
     paysimulators_commands.add_payments(which)
-    return which
+    ussd_commands.add_simulator(which)
+    africastalking_commands.add_simulator(which)
 
 
 def _instant(text: str) -> datetime:

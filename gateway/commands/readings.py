@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Final, TextIO
 from zoneinfo import ZoneInfo
 
-from gateway import app
 from gateway.bulk.readings import TOTAL
 from gateway.bulk.writing import writer
 from gateway.commands.listing import format_wanted, listed_to, write_list
@@ -38,7 +37,7 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
 
 def _report(session: Session) -> int:
     options = session.options
-    zone = app.zone(session.settings)
+    zone = session.settings.utility.zone
     start, end = month(options.month, zone)
     unread = 0
 

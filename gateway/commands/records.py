@@ -54,7 +54,7 @@ def act_of(session: Session, books: Books) -> Act:
         by=books.first,
         origin=books.origin,
         new_id=session.world.new_id,
-        local=books.origin.at.astimezone(ZoneInfo(utility.timezone)).replace(tzinfo=None),
+        local=books.origin.at.astimezone(utility.zone).replace(tzinfo=None),
         currency=utility.currency,
         beside=books.second,
     )
@@ -62,7 +62,7 @@ def act_of(session: Session, books: Books) -> Act:
 
 def today(session: Session) -> date:
     """The utility's date."""
-    return session.world.now().astimezone(ZoneInfo(session.settings.utility.timezone)).date()
+    return session.world.now().astimezone(session.settings.utility.zone).date()
 
 
 def next_key(meter: Meter, tariff_index: str) -> str | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from config.money import SettlementSettings
 from gateway import till
@@ -146,7 +145,7 @@ def _import(session: Session) -> int:
 def _terms_of(session: Session, settings: SettlementSettings) -> Terms:
     utility = session.settings.utility
     return Terms(
-        ZoneInfo(utility.timezone), utility.currency, utility.minor_digits, session.world.now(),
+        utility.zone, utility.currency, utility.minor_digits, session.world.now(),
         settings.provider or settings.name,
     )  # fmt: skip
 
@@ -266,7 +265,7 @@ async def _run(session: Session, books: Books, settings: SettlementSettings) -> 
             settings.name,
             books.write,
             fees=_fees_of(settings),
-            zone=ZoneInfo(utility.timezone),
+            zone=utility.zone,
             world=world,
             take=StatementDesk(opened.shop, opened.store, opened.desk, source).take,
         )

@@ -7,7 +7,6 @@ from datetime import date, datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from gateway.keysession import WELL, Books, Group, Session, Unusable, say
 from gateway.sale import receipt_of
@@ -98,7 +97,7 @@ def day_of(text: str) -> date:
 
 def local_now(session: Session) -> datetime:
     """The present instant in the utility's time."""
-    return session.world.now().astimezone(ZoneInfo(session.settings.utility.timezone))
+    return session.world.now().astimezone(session.settings.utility.zone)
 
 
 def minor_of(session: Session, name: str, text: str) -> int:
@@ -343,7 +342,7 @@ def _statement(session: Session) -> int:
 
 
 def _time(session: Session, line: Line) -> str:
-    return f"{line.recorded_at.astimezone(ZoneInfo(session.settings.utility.timezone)):%H:%M:%S}"
+    return f"{line.recorded_at.astimezone(session.settings.utility.zone):%H:%M:%S}"
 
 
 def _row(session: Session, day: str, time: str, said: str, amount_minor: int, running_minor: int) -> str:

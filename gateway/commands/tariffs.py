@@ -99,7 +99,7 @@ def _told(work: Callable[[], int], name: str, path: Path | None = None) -> int:
 
 
 def _zone(session: Session) -> ZoneInfo:
-    return ZoneInfo(session.settings.utility.timezone)
+    return session.settings.utility.zone
 
 
 def _start(text: str) -> str:

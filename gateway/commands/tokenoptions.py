@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from config.load import SettingsFaults, load
 from config.settings import Settings
-from gateway import app, keysession
+from gateway import keysession
 from gateway.engineering import Made, MeterUnknown
 from gateway.modules import load_module
 from gateway.waited import WaitedModule
@@ -162,7 +162,7 @@ def calendar_of(options: argparse.Namespace, settings: Settings | None) -> Calen
     if options.offset is not None:
         tids.base_start(2014, options.offset)
         return Calendar(base, offset(options.offset))
-    return Calendar(base, app.zone(settings) if settings else None)
+    return Calendar(base, settings.utility.zone if settings else None)
 
 
 def candidates_of(options: argparse.Namespace, settings: Settings | None) -> list[Candidate]:

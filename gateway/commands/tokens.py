@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from config.settings import Settings
-from gateway import app
 from gateway.commands.tokenmake import add_make
 from gateway.commands.tokenoptions import (
     NO,
@@ -207,7 +206,7 @@ def _sale_facts(sale: SaleOfToken | None, settings: Settings) -> Facts:
     if sale is None:
         return {"sale": "none in the books"}
     amount = plain(sale.amount_minor, settings.utility.minor_digits)
-    bought_at = sale.accepted_at.astimezone(app.zone(settings))
+    bought_at = sale.accepted_at.astimezone(settings.utility.zone)
     facts: Facts = {
         "sale": sale.receipt or str(sale.purchase_id),
         "bought": f"{bought_at:%Y-%m-%d %H:%M}",

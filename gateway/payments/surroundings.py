@@ -36,7 +36,7 @@ def of(settings: Settings, source: PaymentSettings, now: Now) -> Surroundings:
     return Surroundings(
         settings,
         now,
-        ZoneInfo(utility.timezone),
+        utility.zone,
         utility.currency,
         utility.minor_digits,
         callback_url(settings.callbacks, source),
