@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 FINGERPRINT_OCTETS: Final = 16
 _REFERENCE_CHARACTERS: Final = 64
+_NATIONAL: Final = 2
+_CUSTOMER_DIGITS_MIN: Final = 7
 _PUNCTUATION: Final = str.maketrans("", "", "+ -()")
 # A whole message that nobody is at any more is handed on after this time; a part that comes starts it anew.
 _LEFT_AFTER: Final = timedelta(seconds=30)
@@ -216,7 +218,8 @@ class SmsChannel:
 
     def _part_of(self, incoming: Incoming, body: Body, number: int) -> PartRow:
         message = incoming.message
-        sender, destination = plain_number(message.source_addr), plain_number(message.destination_addr)
+        sender = customer_number(message.source_addr, message.source_addr_ton, incoming.link.settings.country_code)
+        destination = plain_number(message.destination_addr)
         return PartRow(
             number=number,
             sender=sender,
@@ -310,6 +313,22 @@ def plain_number(address: str) -> str:
         return address.removeprefix("00")
     digits = address.translate(_PUNCTUATION)
     return digits.removeprefix("00") if digits.isascii() and digits.isdigit() else address
+
+
+def customer_number(address: str, type_of_number: int, country_code: str) -> str:
+    """Give a customer's number with its country code where the message centre left that out; short codes stay.
+
+    It is put for the zero of a national number, and before one whose type is "national" (SMPP 3.4, 5.2.5), unless
+    that one begins with it.
+    """
+    number = plain_number(address)
+    if not country_code or not (number.isascii() and number.isdigit()) or len(number) < _CUSTOMER_DIGITS_MIN:
+        return number
+    if number.startswith("0"):
+        return country_code + number.removeprefix("0")
+    if type_of_number == _NATIONAL and not number.startswith(country_code):
+        return country_code + number
+    return number
 
 
 def fingerprint(sender: str, destination: str, data_coding: int, octets: bytes, key: bytes = b"") -> bytes:

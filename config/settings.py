@@ -295,6 +295,7 @@ class SmppSettings:
     ] = ""
     receipts: bool = True
     receipts_by_text: bool = False
+    country_code: Annotated[str, Text(0, 3, "[0-9]*", "digits")] = ""
     message_ids: Literal["auto", "same", "hex_decimal", "decimal_hex"] = "auto"
     default_alphabet: Literal["gsm", "latin1", "ascii", "utf8", "gsm_packed"] = "gsm"
     reference_tlv: Annotated[int, Between(0, 0xFFFF)] = 0

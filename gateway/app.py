@@ -95,6 +95,7 @@ def link_settings(link: SmppSettings, settings: Settings) -> LinkSettings:
         prefixes=tuple(link.prefixes.split()),
         message_ids=IdForms(link.message_ids),
         receipts_by_text=link.receipts_by_text,
+        country_code=link.country_code,
         verdicts=verdicts(link.statuses),
     )
 

@@ -285,19 +285,43 @@ def replay(connection: sa.Connection, outbox_id: UUID, origin: Origin) -> Letter
         raise NoLetter(
             f"reply {outbox_id}: only one that was given up (DEAD) is sent again, this one is {letter.state}"
         )
+    _owe_again(connection, [letter], origin)
+    return letter
+
+
+def replay_all(connection: sa.Connection, origin: Origin, *, detail: str, after: UUID, at_most: int) -> list[Letter]:
+    """Owe replies again that were given up with this in their last answer ("" for any); each in the audit log.
+
+    In the order of their ids, beginning behind `after`; an empty list when there are no more.
+    """
+    o = tables.outbox.c
+    chosen = sa.select(*_letter_columns()).where(o.state == "DEAD", o.id > after)
+    if detail:
+        chosen = chosen.where(o.detail.contains(detail, autoescape=True))
+    rows = connection.execute(chosen.order_by(o.id).limit(at_most).with_for_update(skip_locked=True))
+    letters = [Letter(*row) for row in rows]
+    _owe_again(connection, letters, origin)
+    return letters
+
+
+def _owe_again(connection: sa.Connection, letters: Sequence[Letter], origin: Origin) -> None:
     # Not 0: it was tried before, and whoever asks whether it may have been seen must know.
     values = {"state": "OWED", "attempts": 1, "lease_until": origin.at, "ended_at": None}
-    connection.execute(tables.outbox.update().where(o.id == outbox_id).values(values))
-    audit.note(
+    connection.execute(tables.outbox.update().where(tables.outbox.c.id.in_([one.id for one in letters])).values(values))
+    audit.note_all(
         connection,
         origin,
-        deed="sms.replay",
-        # Not with dashes: the log would take a number of digits alone for a token, and mask it.
-        subject=f"reply {str(outbox_id).replace('-', ':')}",
-        before={"state": letter.state, "attempts": letter.attempts, "detail": letter.detail},
-        after={"state": "OWED"},
+        "sms.replay",
+        [
+            (
+                # Not with dashes: the log would take a number of digits alone for a token, and mask it.
+                f"reply {str(one.id).replace('-', ':')}",
+                {"state": one.state, "attempts": one.attempts, "detail": one.detail},
+                {"state": "OWED"},
+            )
+            for one in letters
+        ],
     )
-    return letter
 
 
 def of_receipt(connection: sa.Connection, receipt: str) -> list[Letter]:

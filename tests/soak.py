@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import sys
 import tempfile
@@ -68,6 +69,7 @@ RATES: Final = {
 }
 WINDOW: Final = 50
 STALLED_S: Final = 120.0
+_TOLD_EVERY: Final = 5_000
 
 
 class SoakFailed(Exception):
@@ -90,14 +92,17 @@ class Verdict:
 
 
 class Crowd:
-    """Customers of the utility, some of them writing at one time; each waits for the answer to one text."""
+    """Customers of the utility, some of them writing at one time, each in turn; each waits for the answer to one text.
+
+    No two texts of one customer are alike, so that an answer that comes twice is known for a copy.
+    """
 
     def __init__(self, centre: MessageCentre, everyone: Sequence[Customer], chance: random.Random) -> None:
         self._centre = centre
         self._everyone = everyone
-        self._by_phone = {each.msisdn: each for each in everyone}
         self._chance = chance
-        self._next = 0
+        self._turn = 0
+        self._written = 0
         self._until = 0
         self._waits: dict[str, str] = {}  # phone -> what its answer must hold
         self.answered = 0
@@ -106,24 +111,34 @@ class Crowd:
         self.wrong: list[str] = []
         centre.on_reply = self._take
 
-    async def write(self, messages: int) -> None:
-        """Write so many texts, and wait for all their answers."""
+    async def write(self, messages: int, at_most_s: float) -> int:
+        """Write so many texts, or as many as there is time for, and wait for all their answers; how many it were."""
         self._until = messages
+        ends_at = perf_counter() + at_most_s
         for _ in range(min(WINDOW, messages, len(self._everyone))):
-            self._send(self._everyone[self._next % len(self._everyone)])
-        seen = -1
-        while self.answered < messages and not self.wrong:
+            self._send()
+        seen, told = -1, 0
+        while self.answered < self._until and not self.wrong:
             if seen == self.answered:
-                raise SoakFailed(f"no answer in {STALLED_S:.0f} s; {len(self._waits)} wait")
+                raise SoakFailed(f"no answer in {STALLED_S:.0f} s; {self.answered} came, {len(self._waits)} wait")
             seen, stalled_at = self.answered, perf_counter() + STALLED_S
             while self.answered == seen and perf_counter() < stalled_at:
                 await asyncio.sleep(0.02)
+            if perf_counter() > ends_at:
+                self._until = min(self._until, self._written)
+            if self.answered // _TOLD_EVERY > told:
+                told = self.answered // _TOLD_EVERY
+                print(f"soak: {self.answered} answered, {self.copies} copies", file=sys.stderr, flush=True)
         if self.wrong:
             raise SoakFailed(self.wrong[0])
+        return self._until
 
-    def _send(self, customer: Customer) -> None:
-        number = self._next
-        self._next += 1
+    def _send(self) -> None:
+        while (customer := self._everyone[self._turn % len(self._everyone)]).msisdn in self._waits:
+            self._turn += 1
+        number = self._turn
+        self._turn += 1
+        self._written += 1
         amount = f"{500 + number // len(self._everyone)}.{number % 89 + 10}"
         unknown = self._chance.random() < 0.05
         drn = utility.unknown_drn(number) if unknown else customer.drn
@@ -148,11 +163,13 @@ class Crowd:
             self.wrong.append(f"an answer that nobody waits for: {reply.text[:60]!r}, expected {expected!r}")
             return
         self.answered += 1
-        if self._next < self._until:
-            self._send(self._by_phone[reply.destination])
+        if self._written < self._until:
+            self._send()
 
 
-async def soak(url: str, folder: Path, messages: int, seed: int, cuts: float = 0.0005) -> Verdict:
+async def soak(
+    url: str, folder: Path, messages: int, seed: int, cuts: float = 0.0005, at_most_s: float = math.inf
+) -> Verdict:
     """One soak in a database at this URL; SoakFailed where counts differ. `cuts`: the chance for each write."""
     chance = random.Random(seed)
     everyone = await set_up(url, folder / "utility", min(max(messages // 4, 60), 5_000))
@@ -181,7 +198,7 @@ async def soak(url: str, folder: Path, messages: int, seed: int, cuts: float = 0
             try:
                 crowd = Crowd(centre, everyone, chance)
                 began = perf_counter()
-                await crowd.write(messages)
+                messages = await crowd.write(messages, at_most_s)
                 elapsed_s = perf_counter() - began
                 await _settled(gateway, centre)
                 return await _judge(gateway, centre, crowd, messages, elapsed_s)
@@ -300,12 +317,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.split("\n")[0])
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="write no more after so long, and judge")
     options = parser.parse_args()
     logs.set_up(LogSettings(level="ERROR", format="text"))
     try:
         with tempfile.TemporaryDirectory(prefix="prepaid-soak-") as folder:
             url = f"sqlite:///{folder}/soak.db"
-            verdict = asyncio.run(soak(url, Path(folder), options.messages, options.seed))
+            soaked = soak(url, Path(folder), options.messages, options.seed, at_most_s=60 * options.minutes)
+            verdict = asyncio.run(soaked)
     except SoakFailed as error:
         print(f"soak: {error} (seed {options.seed})", file=sys.stderr)
         return 1

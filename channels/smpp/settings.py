@@ -39,7 +39,7 @@ class LinkSettings:
     `validity_s`: for so long the message centre tries to deliver, 0 for as long as it likes. `prefixes`: the beginnings
     of the phone numbers that this link serves; none for all. `message_ids`: how ids in receipts are to those in
     responses (`channels/smpp/messageid.py`). `receipts_by_text`: an old message centre that does not mark its receipts;
-    a customer's message of that form is then lost.
+    a customer's message of that form is then lost. `country_code`: put before customers' numbers that come without one.
     """
 
     name: str
@@ -76,6 +76,7 @@ class LinkSettings:
     prefixes: tuple[str, ...] = ()
     message_ids: IdForms = IdForms.AUTO
     receipts_by_text: bool = False
+    country_code: str = ""
     verdicts: Mapping[int, codes.Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from ledger.sms import Letter, NoLetter
 
 # Who may hold back or let go what customers are owed.
 _MAY_SET: Final = (Role.ENGINEER, Role.ADMIN)
+_REPLAYED_AT_ONCE: Final = 200
 _MAY_REPLAY: Final = (Role.SUPPORT, Role.SUPERVISOR, Role.ENGINEER, Role.ADMIN)
 
 
@@ -29,7 +31,12 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
         group.command(name, _set, about, people=1).add_argument("link")
     dead = group.command("dead", _dead, "replies that were given up, the latest last")
     dead.add_argument("--last", type=int, default=20, metavar="N")
-    group.command("replay", _replay, "send a reply again that was given up", people=1).add_argument("id")
+    replay = group.command("replay", _replay, "send a reply again that was given up, or all of them", people=1)
+    replay.add_argument("id", nargs="?", help="as `dead` shows it")
+    replay.add_argument("--all", action="store_true", help="every reply that was given up")
+    replay.add_argument(
+        "--detail", default="", metavar="TEXT", help="with --all: those whose last answer has this in it"
+    )
     group.command("show", _show, "what became of the replies of a receipt number").add_argument("receipt")
 
 
@@ -94,10 +101,15 @@ def _dead(session: Session) -> int:
 
 
 def _replay(session: Session) -> int:
+    given = session.options
+    if bool(given.id) == given.all or (given.detail and not given.all):
+        raise Unusable("replay: the number of one reply, or --all, perhaps with --detail, expected")
+    if given.all:
+        return _replay_all(session, given.detail)
     try:
-        outbox_id = UUID(session.options.id)
+        outbox_id = UUID(given.id)
     except ValueError:
-        raise Unusable(f"reply {session.options.id}: a number as `prepaid sms dead` shows it expected") from None
+        raise Unusable(f"reply {given.id}: a number as `prepaid sms dead` shows it expected") from None
 
     async def work(books: Books) -> Letter:
         require_role(books.first, *_MAY_REPLAY)
@@ -108,6 +120,21 @@ def _replay(session: Session) -> int:
     except NoLetter as error:
         raise Unusable(str(error)) from None
     say(f"reply {letter.id} to {_hidden(letter.recipient)} is owed again")
+    return WELL
+
+
+def _replay_all(session: Session, detail: str) -> int:
+    async def work(books: Books) -> int:
+        require_role(books.first, *_MAY_SET)
+        count, after = 0, UUID(int=0)
+        while True:  # a transaction for some at a time: the gateway sends meanwhile
+            some = partial(sms.replay_all, origin=books.origin, detail=detail, after=after, at_most=_REPLAYED_AT_ONCE)
+            letters = await books.write(some)
+            if not letters:
+                return count
+            count, after = count + len(letters), letters[-1].id
+
+    say(f"{session.in_books(work)} replies are owed again")
     return WELL
 
 

@@ -22,7 +22,7 @@ from channels.contract import Channel, Inbound, Message, NotStored, Outcome, Rep
 from channels.smpp.link import Link
 from channels.smpp.message_centre import Fault, MessageCentre
 from channels.smpp.text import Alphabet, split
-from channels.sms import SmsChannel, fingerprint, plain_number
+from channels.sms import SmsChannel, customer_number, fingerprint, plain_number
 from ledger.reasons import Reason
 from tests.channels.books import PartsInMemory
 from tests.channels.smpp.rig import PATIENCE_S, PHONE, SHORT_CODE, link_settings, message_centre, until
@@ -138,6 +138,37 @@ async def drained(centre: MessageCentre) -> None:
 # fmt: on
 def test_numbers_become_digits_and_names_stay(address: str, plain: str) -> None:
     assert plain_number(address) == plain
+
+
+# fmt: off
+@pytest.mark.parametrize(("address", "ton", "code", "number"), [
+    ("0772123456",     0, "256", "256772123456"),
+    ("0772123456",     2, "256", "256772123456"),
+    ("0772123456",     1, "256", "256772123456"),   # marked as international all the same
+    ("772123456",      2, "256", "256772123456"),
+    ("256772123456",   2, "256", "256772123456"),   # marked as national all the same
+    ("+256772123456",  1, "256", "256772123456"),
+    ("00256772123456", 0, "256", "256772123456"),
+    ("772123456",      0, "256", "772123456"),      # whose it is nobody can tell
+    ("254711013579",   1, "256", "254711013579"),   # a neighbour's
+    ("0772123456",     2, "",    "0772123456"),
+    ("20777",          2, "256", "20777"),
+    ("0100",           0, "256", "0100"),
+    ("MTN-UG",         5, "256", "MTN-UG"),
+])
+# fmt: on
+def test_a_customer_is_one_however_the_message_centre_writes_the_number(
+    address: str, ton: int, code: str, number: str
+) -> None:
+    assert customer_number(address, ton, code) == number
+
+
+@pytest.mark.asyncio
+async def test_a_national_number_is_the_customer_that_the_books_know() -> None:
+    async with message_centre() as centre, room(centre, country_code="256") as here:
+        centre.deliver("0" + PHONE.removeprefix("256"), SHORT_CODE, "help")
+        await drained(centre)
+        assert [each.sender for each in here.desk.received] == [PHONE]
 
 
 def test_a_fingerprint_is_16_octets_over_all_that_makes_a_message() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -112,3 +115,12 @@ def test_the_exposition_is_read_by_prometheus_own_parser_and_explains_every_metr
     families = list(text_string_to_metric_families(metrics.exposition().decode()))
     assert all(family.documentation.endswith(".") for family in families if not family.name.endswith("_created"))
     assert {"prepaid_requests", "prepaid_batch_seconds", "prepaid_link_up"} <= {family.name for family in families}
+
+
+def test_whoever_runs_it_finds_every_metric_in_the_handbook_and_no_other() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = {name.removesuffix("_total") for name in re.findall(r"`(prepaid_[a-z_]+)", told)}
+    # Those of security modules stand in one line, each but the first without its beginning.
+    named |= {f"prepaid_module{end.removesuffix('_total')}" for end in re.findall(r"`(_[a-z_]+)`", told)}
+    known = {family.name for family in Metrics().registry.collect()}
+    assert sorted(known - named) == [] and sorted(named - known) == []

@@ -113,6 +113,36 @@ def test_a_letter_that_was_given_up_is_shown_without_its_text_and_sent_again(
     assert "no reply was given up" in capsys.readouterr().out
 
 
+def test_all_letters_of_one_fault_are_sent_again_and_the_rest_stay(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (letter,) = in_books(config, lambda connection: sms.dead(connection, at_most=9))
+
+    def more(connection: Any) -> None:
+        o = tables.outbox
+        (row,) = connection.execute(o.select().where(o.c.id == letter.id)).mappings()
+        for number in range(500):
+            detail = "umoja-1: ESME_RINVDSTADR" if number % 2 else "umoja-1: 50%_RINVDSTADR"
+            connection.execute(o.insert(), {**row, "id": UUID(int=number + 1), "detail": detail})
+
+    async def load() -> None:
+        store = await open_store(f"sqlite:///{config.parent}/t.db")
+        await store.transact(more)
+        await store.close()
+
+    asyncio.run(load())
+    for wrong in ((), ("--detail", "x"), (str(letter.id), "--all")):
+        assert sms_(config, "replay", *wrong, login="eng.raj") == 2
+    assert sms_(config, "replay", "--all", login="fin.zoe") == 1
+    capsys.readouterr()
+    for detail, count in (("_RINVSRCADR", 0), ("%", 250), ("ESME_RINVDSTADR", 251), ("", 0)):
+        assert sms_(config, "replay", "--all", "--detail", detail, login="eng.raj") == 0
+        assert f"{count} replies are owed again" in capsys.readouterr().out
+    assert in_books(config, lambda connection: sms.dead(connection, at_most=9)) == []
+    rows = in_books(config, lambda connection: audit.latest(connection, 1_000))
+    assert sum(row.deed == "sms.replay" and row.reason == "test" for row in rows) == 501
+
+
 def test_what_became_of_a_receipt_is_shown(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     receipt = in_books(config, lambda connection: connection.execute(tables.purchase.select()).one().receipt)
     assert sms_(config, "show", receipt) == 0
