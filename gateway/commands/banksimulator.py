@@ -344,7 +344,7 @@ class _Console:
             say("answered" if await switch.echo() else "no answer")
         elif word == "CUTOVER":
             code = await switch.cut_over(day_of(first))
-            say(f"business date {switch.business_date}: {code or 'no answer'}")
+            say(f"cut-over to {switch.business_date}: {code or 'no answer'}")
         elif word == "RECON":
             told = await switch.reconcile(day_of(first) if first else switch.business_date)
             said = "in balance" if told.in_balance else "out of balance" if told.code else "no answer"

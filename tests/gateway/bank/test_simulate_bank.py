@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,11 @@ async def test_books_that_differ_end_with_one(bank: Bank, capsys: pytest.Capture
 async def test_at_a_terminal_the_slip_shows_the_token_and_not_the_card(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    day = tmp_path / "typed.day"
+    day, tomorrow = tmp_path / "typed.day", RealWorld().now().date() + timedelta(days=1)
     lines = [
         "BUY 04012345676 500", "REPEAT", "BUY 04012345601 500", "CHECK 04012345676", "ECHO", "RECON", "FAULT no_paper",
         "buy 07003012213 700", "TOTALS", "BUY 04012345676 x", "FAULT nothing", "RECON 1-1", "KEY", "NONSENSE",
-        f"FILE {day}", "CUTOVER 2026-06-06", "QUIT",
+        f"FILE {day}", f"CUTOVER {tomorrow}", "QUIT",
     ]  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     assert await simulate(bank, "--trace") == 0
@@ -83,6 +84,6 @@ async def test_at_a_terminal_the_slip_shows_the_token_and_not_the_card(
         and "a day such as" in out
         and "WRONG" not in out
     )
-    assert "business date 2026-06-06: 00" in out
+    assert f"cut-over to {tomorrow}: 00" in out
     assert "5021990000000017" not in out + said.err and "> MTI=0200" in said.err
     assert len(read(day.read_bytes()).lines) == 3
