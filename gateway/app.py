@@ -18,7 +18,7 @@ from channels.commands import Command, Vocabulary, parse
 from channels.contract import Channel, Reply
 from channels.http.server import CallbackServer, Limits
 from channels.iso8583.bank import BankChannel, BankObserver
-from channels.iso8583.link import LinkObserver as BankLinkObserver
+from channels.iso8583.link_settings import LinkObserver as BankLinkObserver
 from channels.smpp.codes import Verdict
 from channels.smpp.link import Incoming, Link, LinkObserver
 from channels.smpp.messageid import IdForms
@@ -33,6 +33,7 @@ from config.settings import AfricasTalkingSettings, Settings, SmppSettings
 from gateway import modules
 from gateway.bank import peers
 from gateway.bank.desk import StoredBanks
+from gateway.bank.steering import BankSteering
 from gateway.delivery import Delivery
 from gateway.desk import VendingDesk
 from gateway.health import HealthServer
@@ -255,6 +256,7 @@ class Gateway:
         leased: list[Leased] = [*self.sms.links, *dialled]
         one_each = {link.name: 1 for link in dialled}  # by one node at a time
         self.keeper = LinkKeeper(store, leased, {**binds_max, **one_each}, links, node, world, self.accounts)
+        self.steering = BankSteering(store, self.banks.peers, node, world, look_every_s=links.lease_s / 6)
         services = {service.name: service for service in settings.ussd}
         self.ussd = UssdDesk(shop, store, self.desk, catalogue, services, metrics)
         language = settings.utility.default_language
@@ -337,6 +339,7 @@ class Gateway:
                 log.info("purchases taken up again", extra={"purchases": taken_up})
             if self.banks.peers:
                 await self.bank_desk.have_accounts()
+                await self.steering.look()
                 await self.banks.start()
             if self.callbacks is not None:
                 await self.callbacks.start()
@@ -346,6 +349,7 @@ class Gateway:
                     tasks.create_task(channel.run(self._texts.before(self.desk)), name=channel.name)
                 tasks.create_task(self.banks.run(), name="banks")
                 tasks.create_task(self.keeper.run(), name="leases")
+                tasks.create_task(self.steering.run(), name="banks' links")
                 tasks.create_task(self.receipts.run(), name="receipts")
                 tasks.create_task(self.delivery.run(), name="delivery")
                 tasks.create_task(self.payments.run(), name="payments")

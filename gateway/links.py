@@ -17,7 +17,7 @@ import ledger.links as leases
 from channels.africastalking.link import Account
 from config.settings import LinksSettings
 from gateway.world import World
-from ledger.links import Held, Wish
+from ledger.links import Held, LinkState, Wish
 from ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,7 @@ class LinkKeeper:
 
         def ask(connection: Any) -> tuple[dict[str, Wish], dict[str, Held]]:
             states = leases.wishes(connection)
-            wishes = {
-                name: states[name].wish if name in states else Wish.RUN for name in (*self._links, *self._accounts)
-            }
+            wishes = {name: _wish_of(states, name) for name in (*self._links, *self._accounts)}
             # One that is to be drained is held until it is away.
             wanted = {
                 name: self._binds_max[name]
@@ -164,3 +162,9 @@ class LinkKeeper:
                 )
             except Exception:  # the database is away: they run out by themselves
                 log.exception("leases of links could not be given back")
+
+
+def _wish_of(states: Mapping[str, LinkState], name: str) -> Wish:
+    """What is wanted of a link; of one of a bank's, "bank:kcb.1", what is wanted of them all, "bank:kcb"."""
+    whole = name.rpartition(".")[0] if ":" in name else name
+    return states[whole].wish if whole in states else Wish.RUN

@@ -98,3 +98,25 @@ bank_key = table(
     at_("settled_at", nullable=True),
     sa.Index("ix_bank_key_handle", "bank", "handle", "id"),
 )
+
+# What operators have had the nodes send on a bank's links, once. Rows are only added.
+bank_ask = table(
+    "bank_ask",
+    id_("id", primary_key=True),
+    text_("bank"),
+    text_("what"),  # sign_on, sign_off, echo
+    text_("asked_by"),
+    at_("asked_at"),
+    text_("reason"),
+    sa.Index("ix_bank_ask_asked_at", "asked_at"),
+)
+
+# What came of it on each link of each node. Rows are only added.
+bank_ask_result = table(
+    "bank_ask_result",
+    id_("ask_id", sa.ForeignKey("bank_ask.id"), primary_key=True),
+    text_("node", primary_key=True),
+    text_("link", primary_key=True),  # empty: the node has none of this bank
+    text_("result"),  # ANSWERED, DECLINED with its code, NO_ANSWER, LOST, NOT_KNOWN, NO_LINK
+    at_("at"),
+)

@@ -162,8 +162,8 @@ def wishes(connection: sa.Connection) -> dict[str, LinkState]:
     return {row.link: LinkState(row.link, Wish(row.state), row.set_by, row.set_at, row.reason) for row in rows}
 
 
-def set_wish(connection: sa.Connection, link: str, wish: Wish, origin: Origin) -> Wish:
-    """Have every node do so with this link; what was wanted before. Goes into the audit log."""
+def set_wish(connection: sa.Connection, link: str, wish: Wish, origin: Origin, topic: str = "sms") -> Wish:
+    """Have every node do so with this link, "bank:NAME" for all of a bank's; what was wanted before. It is audited."""
     row = {"link": link, "state": Wish.RUN.value, "set_by": origin.who, "set_at": origin.at, "reason": origin.reason}
     insert_new(connection, sms_link, [row], key="link")
     t = sms_link.c
@@ -173,7 +173,7 @@ def set_wish(connection: sa.Connection, link: str, wish: Wish, origin: Origin) -
     audit.note(
         connection,
         origin,
-        deed=f"sms.{wish.value.lower()}",
+        deed=f"{topic}.{wish.value.lower()}",
         subject=f"link {link}",
         before={"state": before.value},
         after={"state": wish.value},

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from traceback import extract_tb
 from typing import Any, Final
@@ -166,6 +166,8 @@ class BankPeer:
     ) -> None:
         self.bank: Final = bank
         self.answers: Final = Answers()
+        self.is_paused = False
+        """What is new is declined; whatever is known is answered, reversals and totals are taken."""
         self.links: Final = links(self)
         self._desk: Final = desk
         self._now: Final = now
@@ -261,6 +263,8 @@ class BankPeer:
         return flows.totals_said(self.bank.profile, came.request, await self._desk.reconcile(order))
 
     async def _sell(self, link: Connection, came: Came, order: SaleOrder, asked: str, began: datetime) -> None:
+        if self.is_paused:
+            order = replace(order, may_sell=False, refused=order.refused or Reason.BUSY)
         drops, is_first = self.answers.begin(order.reference), False
 
         def on_first() -> None:

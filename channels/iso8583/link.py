@@ -10,11 +10,9 @@ Nothing of a message is logged.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
@@ -24,11 +22,13 @@ from channels.iso8583.answers import NOTHING, Said
 from channels.iso8583.codes import Outcome
 from channels.iso8583.errors import EncodeError, KeyRefused
 from channels.iso8583.keymodule import KeyModule
-from channels.iso8583.profile import Profile
+from channels.iso8583.link_settings import LinkObserver, LinkSettings, LinkStands, is_in
+from channels.iso8583.profile import Network, Profile
 from channels.iso8583.session import (
     Broken,
     Came,
     Declined,
+    Echoed,
     KeyOffered,
     Moment,
     Refused,
@@ -42,49 +42,7 @@ log = logging.getLogger(__name__)
 
 _BUFFER_HIGH: Final = 256 * 1024
 _BACKLOG: Final = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSettings:
-    """Where a bank's links are, and their limits. Times in seconds.
-
-    `listen` and `dial` are (host, port). `networks`: whence links are accepted; none for any. `peer_names`: names of
-    certificates of which the peer must have one; none for any that the authorities vouch for.
-    """
-
-    name: str
-    listen: tuple[str, int] | None = None
-    dial: tuple[tuple[str, int], ...] = ()
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-    tls_listen: ssl.SSLContext | None = None
-    tls_dial: ssl.SSLContext | None = None
-    tls_server_name: str = ""
-    peer_names: frozenset[str] = frozenset()
-    links_max: int = 4
-    half_open_max: int = 8
-    unanswered_max: int = 1_000
-    connect_s: float = 10.0
-    sign_on_s: float = 30.0
-    write_s: float = 10.0
-    own: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class LinkObserver:
-    """Whom links tell what they measure: bank and link by their names, and what it was."""
-
-    refused: Callable[[str, str], None] = lambda bank, fault: None
-    closed: Callable[[str, str], None] = lambda bank, why: None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkStands:
-    """How a link stands now."""
-
-    link: str
-    is_up: bool
-    is_signed_on: bool
-    unanswered: int
+_LEAVE_S: Final = 3.0  # so long a link that shall end waits for answers that are under way
 
 
 class Owner(Protocol):
@@ -117,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._securing: asyncio.Task[None] | None = None
         self._early = b""
         self._why = ""
+        self._leaving = ""
+        self._asked: dict[Network, list[asyncio.Future[str]]] = {}
 
     @property
     def is_open(self) -> bool:
@@ -209,6 +169,8 @@ class Connection(asyncio.Protocol):
         assert self.session is not None
         self.session.answer(came, why, said)
         self.flush()
+        if self._leaving and not self.session.unanswered:
+            self.close(self._leaving)
 
     def flush(self) -> None:
         """Write what there is, and look when the session wants to be asked again."""
@@ -218,6 +180,41 @@ class Connection(asyncio.Protocol):
         if output and not self._transport.is_closing():
             self._transport.write(output)
         self._set_timer()
+
+    async def ask(self, network: Network, within_s: float) -> str:
+        """Send a message of network management, as an operator wishes: ANSWERED, DECLINED with its code, NO_ANSWER,
+        LOST, or NOT_KNOWN to this bank."""
+        if self.session is None or not self.is_open:
+            return "LOST"
+        waiter: asyncio.Future[str] = self._loop.create_future()
+        self._asked.setdefault(network, []).append(waiter)
+        try:
+            if not self.session.ask(network, self._links.moment()):
+                return "NOT_KNOWN"
+            self.flush()
+            async with asyncio.timeout(within_s):
+                return await waiter
+        except TimeoutError:
+            return "NO_ANSWER"
+        finally:
+            self._asked[network].remove(waiter)
+
+    def _tell(self, network: Network, what: str) -> None:
+        for waiter in self._asked.get(network, ()):
+            if not waiter.done():
+                waiter.set_result(what)
+
+    def leave(self, why: str) -> None:
+        """Take no more business, sign off where that is ours to do, and end with the last answer that is owed."""
+        if self.session is None or self._leaving:
+            return
+        self._leaving = why
+        self.session.stop(self._links.moment())
+        self.flush()
+        if not self.session.unanswered:
+            self.close(why)
+        else:
+            self._loop.call_later(_LEAVE_S, self.close, why)
 
     def close(self, why: str) -> None:
         """Close the link once what was written is sent; a peer that does not read has `write_s` for it."""
@@ -253,10 +250,15 @@ class Connection(asyncio.Protocol):
                 log.info("bank %s: link %s: signed on", links.settings.name, self.name)
                 links.proven(self)
                 links.signed(True)
+                self._tell(Network.SIGN_ON, "ANSWERED")
+            case Echoed():
+                self._tell(Network.ECHO, "ANSWERED")
             case SignedOff():
                 log.info("bank %s: link %s: signed off", links.settings.name, self.name)
                 links.signed(False)
+                self._tell(Network.SIGN_OFF, "ANSWERED")
             case Declined():
+                self._tell(event.network, f"DECLINED {event.code}" if event.code.isalnum() else "DECLINED")
                 log.warning(
                     "bank %s: link %s: %s was declined, code %s",
                     links.settings.name,
@@ -301,6 +303,8 @@ class Connection(asyncio.Protocol):
         for timer in (self._timer, self._sign_on, self._slow):
             if timer is not None:
                 timer.cancel()
+        for network in self._asked:
+            self._tell(network, "LOST")
         if not self.ended.done():
             self.ended.set_result(why)
             self._links.left(self, why)
@@ -350,6 +354,7 @@ class BankLinks:
         self._server: asyncio.Server | None = None
         self._is_signed_on = False
         self._is_stopping = False
+        self.is_drained = False
 
     @property
     def connections(self) -> list[Connection]:
@@ -391,6 +396,18 @@ class BankLinks:
             for link in self.dialled:
                 group.create_task(link.run(), name=link.name)
             group.create_task(asyncio.Event().wait(), name=f"{self.settings.name}-links")
+
+    def drain(self) -> None:
+        """Have every link leave, and take none until `undrain`."""
+        if not self.is_drained:
+            log.warning("bank %s: its links are drained, as an operator wants", self.settings.name)
+            self.is_drained = True
+            for connection in self.connections:
+                connection.leave("drained")
+
+    def undrain(self) -> None:
+        """Take links again."""
+        self.is_drained = False
 
     def say_goodbye(self) -> None:
         """Accept no more links and no more business; sign off where that is ours to do. Answers owed still go out."""
@@ -460,7 +477,9 @@ class BankLinks:
         settings, address = self.settings, connection.address()
         if self._is_stopping:
             return "stopped"
-        if not connection.is_dialled and settings.networks and not _is_in(address, settings.networks):
+        if self.is_drained:
+            return "drained"
+        if not connection.is_dialled and settings.networks and not is_in(address, settings.networks):
             log.warning("bank %s: a link from another address is refused", settings.name, extra={"address": address})
             self.observer.closed(settings.name, "address")
             return "another address"
@@ -508,16 +527,6 @@ class BankLinks:
             self._connections.remove(connection)
             self.observer.closed(self.settings.name, "ended")
             log.info("bank %s: link %s: ended: %s", self.settings.name, connection.name, why)
-
-
-def _is_in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in network for network in networks)
 
 
 class _Trouble(Exception):
@@ -576,11 +585,8 @@ class DialledLink:
         self._is_stopping = True
 
     def _leave(self, why: str) -> None:
-        connection = self._connection
-        if connection is not None and connection.session is not None:
-            connection.session.stop(self._links.moment())
-            connection.flush()
-            connection.close(why)
+        if self._connection is not None:
+            self._connection.leave(why)
 
     async def run(self) -> None:
         """Be open, for ever; back off from the shortest to the longest pause of the profile while that fails."""

@@ -74,6 +74,11 @@ class SignedOff:
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed:
+    """The bank answered an echo of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class Declined:
     """The bank answered a request of ours with another code than "accepted"."""
 
@@ -96,7 +101,7 @@ class Broken:
     why: str
 
 
-Event: TypeAlias = Came | KeyOffered | SignedOn | SignedOff | Declined | Refused | Broken
+Event: TypeAlias = Came | KeyOffered | SignedOn | SignedOff | Echoed | Declined | Refused | Broken
 
 
 class Session:
@@ -145,6 +150,13 @@ class Session:
         if self._profile.link.signs_on != "peer" and self.is_signed_on and self._has(Network.SIGN_OFF):
             self._begin(Network.SIGN_OFF, at)
         self.is_signed_on = False
+
+    def ask(self, network: Network, at: Moment) -> bool:
+        """Send a sign-on, sign-off or echo besides those that are due; False: the bank has no such message."""
+        if not self._has(network) or self._is_broken:
+            return False
+        self._begin(network, at)
+        return True
 
     def take_output(self) -> bytes:
         """The octets to be written now."""
@@ -314,7 +326,10 @@ class Session:
         if network is Network.SIGN_ON:
             self.is_signed_on = True
             return [SignedOn()]
-        return [SignedOff()] if network is Network.SIGN_OFF else []
+        if network is Network.SIGN_OFF:
+            self.is_signed_on = False
+            return [SignedOff()]
+        return [Echoed()] if network is Network.ECHO else []
 
     # --- what goes ----------------------------------------------------------------------------------------------------
 

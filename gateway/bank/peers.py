@@ -18,7 +18,8 @@ from channels.iso8583.bank import BankChannel, BankObserver, BankPeer
 from channels.iso8583.errors import Fault, KeyRefused
 from channels.iso8583.flows import Bank, BankDesk
 from channels.iso8583.keymodule import Use, WrappedKey
-from channels.iso8583.link import BankLinks, LinkObserver, LinkSettings
+from channels.iso8583.link import BankLinks
+from channels.iso8583.link_settings import LinkObserver, LinkSettings
 from channels.iso8583.mac import Algorithm
 from channels.iso8583.profile import Profile
 from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, checked, combined, wrapped_key_of

@@ -8,7 +8,7 @@ keys, operators, modules                                   vending keys, people,
 tariffs, prices                                            tariffs under two people; `prepaid price`: worked cases
 sell, stations, deposits, shifts, pins, vouchers           the counter and its money
 corrections, suspense, settlement, sources                 mistakes put right; money from outside
-sms, bank, bankday, iso, ussd                              channels
+sms, bank, banklinks, bankday, iso, ussd                   channels
 bulk                                                       files of records: `prepaid import`, `prepaid export`
 simulators, africastalking, banksimulator, paysimulators   `prepaid simulate`, with modules and ussd
 listing                                                    lists, as a table or as JSON lines

@@ -8,9 +8,10 @@ from typing import Any
 
 from gateway.keysession import WELL, Books, Group, Session, Unusable, minute, say
 from gateway.world import RealWorld, World
-from ledger import banks, links
+from ledger import banklinks, banks, links
+from ledger.banklinks import Ask, Result
 from ledger.banks import KeyRow, Reconciled, Totals
-from ledger.links import Slot
+from ledger.links import LinkState, Slot, Wish
 from ledger.money import plain
 
 
@@ -30,11 +31,17 @@ def _status(session: Session) -> int:
         say("no bank is in these settings")
         return WELL
 
+    states: dict[str, LinkState] = {}
+    asks: dict[str, tuple[Ask, list[Result]] | None] = {}
+
     async def work(
         books: Books,
     ) -> tuple[dict[str, tuple[list[tuple[date, datetime]], list[KeyRow]]], list[Slot]]:
         found = {}
+        nonlocal states
+        states = await books.read(links.wishes)
         for bank in settings.bank:
+            asks[bank.name] = await books.read(partial(banklinks.last, bank=bank.name))
             days = await books.read(partial(banks.days, bank=bank.name, at_most=1))
             found[bank.name] = days, await books.read(partial(banks.keys, bank=bank.name))
         return found, await books.read(lambda connection: links.slots(connection, now))
@@ -52,6 +59,14 @@ def _status(session: Session) -> int:
             say(f"    business date {days[0][0]}, announced {minute(days[0][1])}")
         else:
             say("    has announced no business date: the message's counts, or the calendar's")
+        state, asked = states.get(banklinks.wish_name(bank.name)), asks[bank.name]
+        if state is not None and state.wish is not Wish.RUN:
+            why = f" because: {state.reason}" if state.reason else ""
+            say(f"    {state.wish}, set by {state.set_by} {minute(state.set_at)}{why}")
+        if asked is not None:
+            ask, results = asked
+            came = ", ".join(f"{one.node} {one.link or '-'} {one.result}" for one in results) or "no answer of a node"
+            say(f"    {ask.what} asked by {ask.asked_by} {minute(ask.asked_at)}: {came}")
         for key in keys:
             say(f"    key {key.handle} {key.kcv} {key.state}, came {minute(key.received_at)}")
         for slot in slots:

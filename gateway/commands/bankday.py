@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.commands import bank as bank_commands
+from gateway.commands import banklinks
 from gateway.commands.stations import day_of, local_now, minor_of, shown
 from gateway.keysession import NO, WELL, Books, Session, Unusable, bytes_of, say, write_new
 from gateway.sale import receipt_of
@@ -22,6 +23,7 @@ _READERS: Final = (Role.FINANCE, Role.SUPERVISOR, Role.AUDITOR)
 def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     """Add `bank` with its end of day; each sub-command sets `run`, options to exit code."""
     group = bank_commands.add_commands(subparsers, world=world or RealWorld())
+    banklinks.add_to(group)
 
     def of_day(name: str, work: Any, about: str, people: int = 1) -> Any:
         parser = group.command(name, work, about, people=people)

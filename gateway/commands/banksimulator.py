@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -26,7 +26,7 @@ from channels.iso8583.softwarekeys import KeyRecord, Secret, SoftwareKeys, check
 from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
 from channels.iso8583.switch_books import Fate, Patience, Sale, slip, unresolved
 from channels.iso8583.switch_file import day_file
-from channels.iso8583.switch_messages import Terminal
+from channels.iso8583.switch_messages import Terminal, Totals
 from gateway.commands.stations import day_of
 from gateway.keysession import NO, UNUSABLE, WELL, Unusable, say, write_new
 from gateway.typed import rate_of
@@ -41,7 +41,7 @@ _LINKS_MAX: Final = 1_000
 _WORDS: Final = (
     "BUY METER AMOUNT, CHECK METER, REPEAT [REFERENCE], ADVICE [REFERENCE], REVERSE [REFERENCE], "
     "REQUEST [REFERENCE] (a reversal that may be refused), ECHO, CUTOVER [DAY], RECON [DAY], KEY, TOTALS, CUT, "
-    "FAULT NAME, FILE PATH, QUIT"
+    "FAULT NAME, FILE PATH [DAY], QUIT"
 )
 
 
@@ -214,9 +214,9 @@ def _tracer(profile: Profile) -> Callable[[str, Message], None]:
     return show
 
 
-def _write_day(options: argparse.Namespace, switch: BankSwitch, path: Path) -> None:
-    data = day_file(switch.books, options.bank, switch.business_date, switch.moment_utc(), options.currency)
-    write_new(path, data)
+def _write_day(options: argparse.Namespace, switch: BankSwitch, path: Path, day: date | None = None) -> None:
+    of = day or switch.business_date
+    write_new(path, day_file(switch.books, options.bank, of, switch.moment_utc(), options.currency))
 
 
 # --- by a script ------------------------------------------------------------------------------------------------------
@@ -343,23 +343,30 @@ class _Console:
         elif word == "ECHO":
             say("answered" if await switch.echo() else "no answer")
         elif word == "CUTOVER":
-            say(f"business date {switch.business_date}: {await switch.cut_over(day_of(first)) or 'no answer'}")
+            code = await switch.cut_over(day_of(first))
+            say(f"cut-over to {switch.business_date}: {code or 'no answer'}")
         elif word == "RECON":
             told = await switch.reconcile(day_of(first) if first else switch.business_date)
             said = "in balance" if told.in_balance else "out of balance" if told.code else "no answer"
-            say(f"{told.code} {said}" + (f"; theirs: {told.theirs}" if told.theirs else ""))
+            say(
+                f"{told.code} {said}".strip() + (f"; the gateway's: {self._totals(told.theirs)}" if told.theirs else "")
+            )
         elif word == "KEY":
             say(f"key change: {await switch.change_key(self._world.nonce) or 'no answer'}")
         elif word == "TOTALS":
-            say(f"{switch.books.totals(switch.business_date)}, net {self._amount(switch.books.net_minor())}")
+            of_day = self._totals(switch.books.totals(switch.business_date))
+            say(f"{switch.business_date}: {of_day}; of all days: net {self._amount(switch.books.net_minor())}")
         elif word == "CUT":
             switch.cut_links()
         elif word == "FAULT" and first:
             if first not in set(Fault):
                 raise Unusable(f"one of {', '.join(Fault)} expected, got {first!r}")
             switch.arm(Fault(first))
+            say(f"{first}: at the next occasion")
         elif word == "FILE" and first:
-            _write_day(self._options, switch, Path(first))
+            day = day_of(rest[1]) if len(rest) > 1 else switch.business_date
+            _write_day(self._options, switch, Path(first), day)
+            say(f"{first}: the bank's end-of-day file of {day}")
         elif word:
             say(_WORDS)
 
@@ -368,6 +375,10 @@ class _Console:
             say(f"    {line}")
         if sale.fate is Fate.OPEN:
             say("    what became of it is not known yet: REPEAT or REVERSE")
+
+    def _totals(self, totals: Totals) -> str:
+        bought, back = self._amount(totals.purchases_minor), self._amount(totals.reversals_minor)
+        return f"bought {totals.purchases}, {bought}; taken back {totals.reversals}, {back}"
 
     def _amount(self, minor: int) -> str:
         return plain(minor, self._options.digits)

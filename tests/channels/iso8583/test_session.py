@@ -26,6 +26,7 @@ from channels.iso8583.session import (
     Broken,
     Came,
     Declined,
+    Echoed,
     KeyOffered,
     Moment,
     Refused,
@@ -244,7 +245,7 @@ def test_answered_echo_starts_anew() -> None:
     link = Link().signed_on()
     link.session.tick(at(60))
     (asked,) = link.sent()
-    assert link.gets(Message("0810", {**dict(asked.items()), 39: "00"}), seconds=61) == []
+    assert link.gets(Message("0810", {**dict(asked.items()), 39: "00"}), seconds=61) == [Echoed()]
     assert link.session.next_deadline() == at(121).steady_s
     # The same answer again is nobody's.
     assert isinstance(link.gets(Message("0810", {**dict(asked.items()), 39: "00"}), seconds=62)[0], Refused)

@@ -13,7 +13,7 @@ from typing import Any
 from channels.contract import Reply
 from channels.iso8583.bank import BankChannel, BankObserver, BankPeer
 from channels.iso8583.framing import Framer, framed
-from channels.iso8583.link import LinkObserver
+from channels.iso8583.link_settings import LinkObserver
 from channels.iso8583.message import Message, Parts
 from channels.iso8583.profile import Profile
 from config import languages

@@ -127,6 +127,13 @@ async def test_a_decline_is_stored_and_repeated(counter: Counter, bank: Bank, as
     assert await owed(counter) == sold
 
 
+async def test_a_repeat_of_what_never_came_is_a_purchase(counter: Counter, bank: Bank) -> None:
+    line = await bank.line()
+    sold = await line.ask(purchase(mti="0201"))
+    assert (sold.mti, sold.get(39)) == ("0210", "00")
+    assert tokens(await line.ask(purchase())) == tokens(sold) and await owed(counter) == 50_000
+
+
 async def test_an_inquiry_tells_of_the_meter_and_stores_nothing(counter: Counter, bank: Bank) -> None:
     line = await bank.line()
     asked = Message("0100", dict(purchase(f3="380000").without([2, 4, 35, 52]).items()))

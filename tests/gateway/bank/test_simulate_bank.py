@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,23 +61,29 @@ async def test_books_that_differ_end_with_one(bank: Bank, capsys: pytest.Capture
 async def test_at_a_terminal_the_slip_shows_the_token_and_not_the_card(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    day = tmp_path / "typed.day"
+    day, tomorrow = tmp_path / "typed.day", RealWorld().now().date() + timedelta(days=1)
     lines = [
         "BUY 04012345676 500", "REPEAT", "BUY 04012345601 500", "CHECK 04012345676", "ECHO", "RECON", "FAULT no_paper",
         "buy 07003012213 700", "TOTALS", "BUY 04012345676 x", "FAULT nothing", "RECON 1-1", "KEY", "NONSENSE",
-        f"FILE {day}", "QUIT",
+        f"FILE {day}", f"CUTOVER {tomorrow}", "QUIT",
     ]  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     assert await simulate(bank, "--trace") == 0
     said = capsys.readouterr()
     out = said.out
     assert out.count("Token ") == 2 and "502199******0017" in out and "NOT SOLD  (14)" in out
-    assert "in balance" in out and "TAKEN BACK" in out and "answered" in out and "net 500.00" in out
+    assert (
+        "in balance; the gateway's: bought 1, 500.00; taken back 0, 0.00" in out
+        and "TAKEN BACK" in out
+        and "answered" in out
+        and "net 500.00" in out
+    )
     assert (
         "a decimal amount expected, got 'x'" in out
         and "storm expected, got 'nothing'" in out
         and "a day such as" in out
         and "WRONG" not in out
     )
+    assert f"cut-over to {tomorrow}: 00" in out
     assert "5021990000000017" not in out + said.err and "> MTI=0200" in said.err
     assert len(read(day.read_bytes()).lines) == 3
