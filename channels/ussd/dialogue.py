@@ -357,6 +357,8 @@ def _deed(place: Place, deed: Deed, know: Knowledge) -> Turn:
         needs_pin = know.quote(place.drn, place.amount_minor, nth, place.by).get("needs_pin", False)
     except Refusal:
         needs_pin = False  # the order is refused likewise
+    if needs_pin and not know.has_pin():
+        return Turn(replace(_forward(place, "new_pin"), nth=nth), "ussd_w_no_pin")
     if needs_pin:
         return Turn(replace(_forward(place, "pin"), nth=nth))
     return Turn(place, deed=Order(place.drn, place.amount_minor, nth, place.by))
@@ -442,8 +444,11 @@ def show(turn: Turn, know: Knowledge, words: Words) -> tuple[Place, Page]:
         text = f"{note}\n{text}"
     elif note:  # a page of its own, before the first, so that no line of the screen is passed over
         place = replace(place, page=_NOTE_PAGE)
-        text = paged([note], _footer(place, words), "", words.limits)[0]
-        text = f"{text} {words.text('ussd_more', {})}"
+        ending = f"{_footer(place, words)} {words.text('ussd_more', {})}".strip()
+        text = f"{note}\n{ending}"
+        if SCREENS[place.screen].takes is not Takes.NOTHING:  # what is asked for, if no more, stands beside it
+            asked = f"{note}\n{_head(place, know, words).rpartition(chr(10))[2]}\n{ending}"
+            text = asked if fits(asked, words.limits) else text
     return place, Page(text, is_end=False)
 
 

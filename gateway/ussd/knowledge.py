@@ -180,7 +180,7 @@ class UnitKnowledge:
             tokens=tokens.shown(made) if has_tokens else [],
             units_tenths=row.units_tenths or 0,
             amount_minor=row.amount_minor,
-            bought_at=f"{self._shop.local(row.accepted_at):%m-%d %H:%M}",
+            bought_at=f"{self._shop.local(row.accepted_at):%d/%m %H:%M}",
             receipt=receipt_of(row.id),
             reason=row.reason or "",
             is_under_way=State(row.state) not in ENDS and not has_tokens,

@@ -247,7 +247,8 @@ class _Step:
                 turn = dialogue.refused(place, refused)
         elif isinstance(turn.deed, TryPin | NewPin | TopUp):
             try:
-                turn = Turn(self._told(place, turn.deed, number))
+                told = self._told(place, turn.deed, number)
+                turn = Turn(told, "ussd_pin_set" if told.screen == "pin" else "")
             except Refusal as refused:
                 turn = dialogue.refused(place, refused)
         elif isinstance(turn.deed, Order):
@@ -334,6 +335,8 @@ class _Step:
         require_good(deed.pin, phone.msisdn)
         self.typed_pins = ("", deed.pin)
         set_new(self.unit, phone, self.deed.proof)
+        if place.trail[-1:] in (("confirm",), ("again",)):  # on the way to pay, which now takes the PIN
+            return replace(place, screen="pin", page=0, proven="")
         return Place("pin_set")
 
     @staticmethod

@@ -404,6 +404,7 @@ def test_a_sale_that_waits_for_its_module_is_in_progress_and_then_found(desk: Te
     assert "may sell for 499500.00" in desk.well("stations show ST001 --as op.ben")
     answer = desk.type("shifts close --as op.ann --count 500=1")
     assert answer.code == 1 and "wait for their tokens" in answer.err
+    desk.config.write_text(desk.config.read_text().replace("wait_s = 0.2", "wait_s = 60.0"))  # it is there at once
     with _modules(desk.monkeypatch, WaitingModule(software)):
         sold = desk.well("sell --as op.ann --again ST001/op.ann-1/1")
         assert len(tokens_in(sold)) == 1 and "COPY" not in sold

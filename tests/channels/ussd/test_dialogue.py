@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from channels.smpp.text import encode_gsm
 from channels.ussd.dialogue import (
     Knowledge,
     MeterInfo,
@@ -33,6 +36,7 @@ from config import languages
 from ledger.reasons import Reason, Refusal
 
 CATALOGUE = languages.load("en")
+FOLDER = Path(languages.__file__).parent / "languages"
 MONEY = {"currency": "KES", "minor_digits": 2, "utility": "Umoja Power and Lighting Company"}
 TOKENS = [
     {"digits": "1234567890" * 2, "kind": "key_change", "units_tenths": 0, "place": 1, "of": 3},
@@ -136,6 +140,14 @@ def test_every_screen_fits_in_every_language(language: str, limits: Limits) -> N
                 break
             here = turn.place
         assert not any("{" in text or "[" in text for text in seen)
+
+
+@pytest.mark.parametrize("language", sorted(CATALOGUE.languages))
+def test_screens_keep_to_the_gsm_alphabet_where_their_script_can(language: str) -> None:
+    """One letter outside it, and a screen holds 70 characters instead of 160: the menu takes two."""
+    raw = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))["texts"]
+    outside = [name for name, text in raw.items() if name.startswith("ussd_") and encode_gsm(text) is None]
+    assert outside == [] or language == "ar", outside
 
 
 @pytest.mark.parametrize("language", sorted(CATALOGUE.languages))

@@ -71,6 +71,19 @@ async def test_a_pin_is_set_changed_and_asked_for_after_pay(database_url: str) -
         assert [reply.message.key for reply in rig.sent.replies] == ["sold"]
 
 
+async def test_whoever_has_no_pin_yet_chooses_one_on_the_way_to_pay(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        phone = rig.phone()
+        await phone.dial()
+        for typed in ("1", "1", "500"):
+            await phone.type(typed)
+        asked = (await phone.type("1")).text
+        assert "No PIN is set" in asked and "Choose a new PIN" in asked
+        assert (await phone.type(PIN)).text.startswith("Your PIN is set\nKES 500 for")
+        assert "Wrong PIN" in (await phone.type(OTHER)).text
+        assert "Token" in (await phone.type(PIN)).text and phone.page.is_end
+
+
 async def test_guesses_on_a_screen_lock_the_pin(database_url: str) -> None:
     async with rig_with(database_url) as rig:
         phone = rig.phone()
