@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -376,3 +377,19 @@ async def test_a_batch_that_is_cut_off_leaves_voucher_and_books_as_they_were(
     assert await states(counter) == ["SOLD"] and await counter.count(tables.request) == 0
     done = await counter.ask(asked, NEW, "m1")
     assert told(done)[0] == "sold" and (await counter.ask(asked, NEW, "m1")).replayed
+
+
+async def test_what_was_done_to_vouchers_is_on_record_with_what_they_were_before(counter: Counter) -> None:
+    numbers = await make(counter, 3)
+    await counter.ask(RedeemVoucher(numbers[0], None), NEW)
+    by = act(counter, "ann", "ben")
+    with pytest.raises(ChangeRefused, match="1 of these vouchers are used"):
+        await counter.store.transact(lambda c: vouchers.void(c, by, "B1", 1, 3))
+    assert await counter.store.transact(lambda c: vouchers.void(c, by, "B1", 2, 3)) == 2 * VALUE
+    a = tables.audit.c
+    wanted = sa.select(a.deed, a.before, a.after, a.reason).where(a.deed.in_(("vouchers.sold", "vouchers.void")))
+    rows = await counter.store.read(lambda c: c.execute(wanted.order_by(a.seq)).all())
+    assert [json.loads(row.before) for row in rows] == [{"state": "ACTIVE"}, {"states": {"SOLD": 2}}]
+    sold, void = (json.loads(row.after) for row in rows)
+    assert (sold["state"], void["states"], void["amount_minor"]) == ("SOLD", {"VOID": 2}, 2 * VALUE)
+    assert all(row.reason for row in rows)
