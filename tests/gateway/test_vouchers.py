@@ -31,6 +31,7 @@ from gateway.purchase import State as Purchase
 from gateway.vend import Done
 from gateway.vouchersheet import sheet
 from ledger import batch, tables, vouchers
+from ledger.accounts import id_of
 from ledger.all_tables import metadata
 from ledger.audit import Origin
 from ledger.changes import Act, ChangeRefused
@@ -393,3 +394,28 @@ async def test_what_was_done_to_vouchers_is_on_record_with_what_they_were_before
     sold, void = (json.loads(row.after) for row in rows)
     assert (sold["state"], void["states"], void["amount_minor"]) == ("SOLD", {"VOID": 2}, 2 * VALUE)
     assert all(row.reason for row in rows)
+
+
+async def test_a_voucher_made_void_while_it_is_redeemed_is_one_or_the_other(counter: Counter) -> None:
+    count = 8
+    numbers, other = await make(counter, count), await open_store(counter.url)
+
+    async def void(serial: int) -> int:
+        by = act(counter, "ann", "ben")
+        try:
+            return await other.transact(lambda c: vouchers.void(c, by, "B1", serial, serial))
+        except ChangeRefused:
+            return 0
+
+    redeemed, back = 0, 0
+    for serial, number in enumerate(numbers, 1):
+        asked = Arrival(counter.shop, counter.inbound(RedeemVoucher(number, None), f"2547330000{serial:02d}"))
+        done, gone = await asyncio.gather(counter.store.submit(asked), void(serial))
+        assert (told(done)[0] == "topped_up") == (gone == 0), "used and void, or neither"
+        redeemed, back = redeemed + (gone == 0), back + gone
+    await other.close()
+    found = await states(counter)
+    assert (found.count("USED"), found.count("VOID") * VALUE) == (redeemed, back)
+    p = tables.posting.c
+    owed = sa.select(sa.func.sum(p.amount_minor)).where(p.account_id == id_of("voucher:issued"))
+    assert await counter.store.read(lambda c: c.execute(owed).scalar_one()) == 0
