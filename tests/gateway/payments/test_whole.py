@@ -26,6 +26,7 @@ from config.money import CheckoutSettings, MomoSettings, MpesaSettings, PaymentS
 from config.settings import CallbackSettings, Settings
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
+from gateway.payments.contract import Event, PaymentState
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.registry import made
 from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
@@ -249,6 +250,37 @@ async def test_held_money_goes_back_once_whatever_becomes_of_the_refund(
         assert [held[1] for held in await place.till.held()] == ["RESOLVED"]
         assert await place.in_books() == place.on_statement() == 0
         assert [each.amount_minor for each in place.operator.wallets.transactions] == [50_000, -50_000]
+        assert await place.till.balance("suspense:money") == 0
+        await counter.check_books()
+
+
+async def test_a_refund_of_which_nothing_was_heard_is_ended_by_the_statement(tmp_path: Path) -> None:
+    """Answer and result are lost, and then we are locked out: that it was done only the statement says."""
+    async with whole(f"sqlite:///{tmp_path}/t.db", "mpesa_c2b", {}) as place:
+        place.daraja.validates, counter = False, place.till.counter
+        place.daraja.registered = {"ConfirmationURL": f"{PUBLIC}/payments/money/0123456789abcdef?step=confirmation"}
+        assert await place.daraja.paid("254700000001", 50_000, "light")
+        await place.settle()
+        [item] = await counter.store.read(lambda connection: suspense.listed(connection))
+        asking, approving = someone("fin.zoe", counter.world.now()), someone("fin.max", counter.world.now())
+        today, key = counter.world.now().date(), counter.world.new_id()
+        await counter.store.transact(lambda c: suspense.ask(c, item.code, suspense.REFUND, "", **asking))
+        await counter.store.transact(lambda c: suspense.approve(c, item.code, key, today, **approving))
+        place.operator.faults.arm(Fault.NO_ANSWER)
+        place.operator.faults.arm(Fault.LOSE)
+        for seconds in (0, *WAITS_S[:5]):
+            counter.world.advance(seconds=seconds)
+            await place.till.payments.look_for_refunds()
+            await place.settle()
+            place.daraja.initiator = "somebody else"
+        assert [held[1] for held in await place.till.held()] == ["REFUNDING"] and place.on_statement() == 0
+        receipt = str((await place.till.newest())["receipt"])
+        back = Event(PaymentState.REVERSED, counter.world.now(), receipt=receipt, amount_minor=50_000, currency="KES")
+        await place.till.payments.received("money", [back])
+        counter.world.advance(seconds=3_600)
+        await place.till.payments.look_for_refunds()
+        await place.settle()
+        assert [held[1] for held in await place.till.held()] == ["RESOLVED"] and await place.in_books() == 0
         assert await place.till.balance("suspense:money") == 0
         await counter.check_books()
 
