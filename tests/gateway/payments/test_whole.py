@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from channels.commands import Buy
+from channels.contract import NotStored
 from channels.http.server import CallbackServer
 from config.kinds import Secret
 from config.money import CheckoutSettings, MomoSettings, MpesaSettings, PaymentSettings
-from config.settings import CallbackSettings, Settings
+from config.settings import CallbackSettings, LogSettings, Settings
+from gateway import logs
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.payments.contract import Event, PaymentState
@@ -36,7 +39,7 @@ from gateway.payments.simulated.mobile_operator import MobileOperator
 from gateway.payments.simulated.momo import SimulatedMomo
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
-from ledger import suspense
+from ledger import payment_tables, suspense, tables
 from ledger.audit import Origin
 from ledger.operators import Operator, Role
 from tests.gateway.payments.till import Sent, Till
@@ -287,3 +290,47 @@ async def test_a_refund_of_which_nothing_was_heard_is_ended_by_the_statement(tmp
 
 def test_the_waits_are_those_of_a_day() -> None:
     assert sum(WAITS_S) < 86_400 and replace(PaymentSettings(name="x", kind="y")).order_s < sum(WAITS_S)
+
+
+@pytest.mark.parametrize("kind", ["mpesa_stk", "mpesa_c2b", "momo", "africastalking"])
+async def test_no_secret_of_a_source_and_no_token_is_in_log_metrics_or_audit(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the most talkative level, with everything going wrong that can, and the database away in the end."""
+    stream = io.StringIO()
+    logs.set_up(LogSettings(level="DEBUG"), stream)
+    rates = {**CALLBACKS, **REQUESTS, Fault.NO_ANSWER: 0.3, Fault.ERROR: 0.3, Fault.FORGE: 0.6}
+    async with whole(f"sqlite:///{tmp_path}/t.db", kind, rates) as place:
+        counter, till = place.till.counter, place.till
+        if kind == "mpesa_c2b":
+            place.daraja.validates = False
+            place.daraja.registered = {"ConfirmationURL": f"{PUBLIC}/payments/money/0123456789abcdef?step=confirmation"}
+        for number in range(6):
+            if kind == "mpesa_c2b":
+                await place.daraja.paid(f"2547000{number:05d}", 50_000, METER)
+            else:
+                await place.order(number, HABITS[number])
+        for seconds in WAITS_S[:6]:
+            await place.wait(seconds)
+        made = sa.select(tables.token.c.digits).where(tables.token.c.digits.is_not(None))
+        digits = list(await counter.store.read(lambda connection: connection.execute(made).scalars().all()))
+        audited = await counter.store.read(lambda c: repr(c.execute(sa.select(tables.audit)).all()))
+        kept = audited + repr(await till.rows(payment_tables.payment_event))
+        word = Event(PaymentState.SUCCESS, counter.world.now(), receipt="X1", payer="254700099999", amount_minor=1)
+
+        async def away(deed: object, **how: object) -> object:
+            raise ConnectionResetError(repr(deed))
+
+        monkeypatch.setattr(counter.store, "submit", away)
+        with pytest.raises(NotStored):
+            await till.payments.received("money", [word])
+        with pytest.raises(NotStored):
+            await till.desk.receive(counter.inbound(Buy(METER, 10_000, pin="7306"), "254700099999"))
+        monkeypatch.undo()
+        exposition = till.payments._metrics.exposition().decode()
+        own = (place.daraja.consumer_secret, place.daraja.passkey, "sandbox-api-key", "sandbox-at-key")
+    log = stream.getvalue()
+    assert digits and "could not be stored" in log
+    for secret in ("0123456789abcdef", "sealed", "7306", *own, *digits):
+        assert secret not in log and secret not in exposition and secret not in kept, secret
+    assert "254700099999" not in log
