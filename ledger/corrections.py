@@ -295,7 +295,8 @@ def refuse(connection: sa.Connection, code: str, origin: Origin) -> Case:
         raise CorrectionRefused(f"correction {code} is approved already")
     operators.require_other(case.asked_by, origin.who, f"correction {code}")
     _enter(connection, case.id, case.seq + 1, State.REFUSED, origin)
-    audit.note(connection, origin, deed="correction.refused", subject=f"correction {code}")
+    before, after = {"state": case.state.value}, {"state": State.REFUSED.value}
+    audit.note(connection, origin, deed="correction.refused", subject=f"correction {code}", before=before, after=after)
     return find(connection, code)
 
 
@@ -316,7 +317,10 @@ def _enter(connection: sa.Connection, case_id: UUID, seq: int, state: State, ori
 
 def note_approval(connection: sa.Connection, case: Case, what: Mapping[str, Any], origin: Origin) -> None:
     """The audit row of an approval; its state was stored with what it did."""
-    audit.note(connection, origin, deed="correction.approved", subject=f"correction {case.code}", after=what)
+    before, after = {"state": case.state.value}, {"state": State.APPROVED.value, **what}
+    audit.note(
+        connection, origin, deed="correction.approved", subject=f"correction {case.code}", before=before, after=after
+    )
 
 
 def find(connection: sa.Connection, code: str, *, lock: bool = False) -> Case:

@@ -291,7 +291,7 @@ def refund_ended(
     ended = {"state": "DONE" if why is None else "FAILED", "why": why, "closed_at": now, "next_ask_at": None}
     connection.execute(source_refund.update().where(r.id == refund_id).values(**ended))
     of_item = suspense.c.id == row["item_id"]
-    is_gone = why is None or _is_taken_back(connection, row["item_id"])
+    is_gone = why is None or is_taken_back(connection, row["item_id"], lock=True)
     if why is not None:
         _step(connection, row["item_id"], "FAILED", REFUND, row["payer"], row["source"], why, now)
     if not is_gone:
@@ -309,8 +309,8 @@ def refund_ended(
     return True
 
 
-def _is_taken_back(connection: sa.Connection, item_id: UUID) -> bool:
-    """Whether the source took the payment of this item back; it cannot between now and the end of this transaction."""
+def is_taken_back(connection: sa.Connection, item_id: UUID, *, lock: bool = False) -> bool:
+    """Whether the source took the payment of this item back, which is final. `lock`: it does not until this ends."""
     of_item = sa.select(suspense.c.payment_id).where(suspense.c.id == item_id).scalar_subquery()
-    state = connection.execute(sa.select(payment.c.state).where(payment.c.id == of_item).with_for_update()).scalar_one()
-    return bool(state == "REVERSED")
+    wanted = sa.select(payment.c.state).where(payment.c.id == of_item)
+    return bool(connection.execute(wanted.with_for_update() if lock else wanted).scalar_one() == "REVERSED")

@@ -7,6 +7,7 @@ redeemed, so what is redeemed was paid for: by a station's money, or into the of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -226,8 +227,8 @@ def sell(connection: sa.Connection, act: Act, code: str, first: int, last: int, 
     )
     _set(connection, batch, first, last, State.ACTIVE, State.SOLD, sale_id=sale_id)
     _post(connection, act, sale_id, "voucher.sale", entries.moved(id_of(account), id_of(ISSUED), amount_minor), to)
-    after = {"first": first, "last": last, "to": to, "amount_minor": amount_minor}
-    changes.note(connection, act, "vouchers.sold", _subject(code), None, after)
+    after = {"state": State.SOLD.value, "first": first, "last": last, "to": to, "amount_minor": amount_minor}
+    changes.note(connection, act, "vouchers.sold", _subject(code), {"state": State.ACTIVE.value}, after)
     return amount_minor
 
 
@@ -263,8 +264,9 @@ def void(connection: sa.Connection, act: Act, code: str, first: int, last: int) 
         connection.execute(sa.update(voucher).where(v.id.in_([row.id for row in mine])).values(txn_id=txn_id))
         back += amount_minor
     connection.execute(sa.update(voucher).where(run).values(state=State.VOID.value))
-    after = {"first": first, "last": last, "amount_minor": back, "beside": act.beside.login}
-    changes.note(connection, act, "vouchers.void", _subject(code), None, after)
+    before = {"states": dict(sorted(Counter(row.state for row in found).items()))}
+    after = {"states": {State.VOID.value: len(found)}, "first": first, "last": last, "amount_minor": back}
+    changes.note(connection, act, "vouchers.void", _subject(code), before, {**after, "beside": act.beside.login})
     return back
 
 

@@ -514,6 +514,8 @@ def _purchase_reverse(session: Session) -> int:
         life = await books.read(lambda connection: statements.purchase(connection, options.receipt))
         if life is None or life.request is None:
             raise Unusable(f"no purchase has the receipt {options.receipt}")
+        if not books.origin.reason.strip():
+            raise CorrectionRefused("a --reason is expected: it goes into the audit log")
         asked = Reversal(
             original=str(life.request["idem_key"]),
             key=f"office|{new_id}",
@@ -526,9 +528,8 @@ def _purchase_reverse(session: Session) -> int:
 
         def note(connection: Any, result: Any) -> None:
             after = {"answer": result.answer.value, "reason": result.reason.value if result.reason else ""}
-            audit.note(
-                connection, books.origin, deed="purchase.reversal", subject=f"receipt {options.receipt}", after=after
-            )
+            before = {"state": str(life.purchase["state"])}
+            audit.note(connection, books.origin, "purchase.reversal", f"receipt {options.receipt}", before, after)
 
         return await books.store.submit_noted(Reverse(shop, asked), note)
 

@@ -313,7 +313,9 @@ class PaymentDesk:
                 ask = partial(source.refund, refund.id, refund.receipt, refund.payer, refund.amount_minor)
                 answer = await self._asked(place, ask)
                 if isinstance(answer, Declined) and not is_certain:
-                    answer = Unclear(answer.detail)  # of the repeat: the first may have given it back
+                    # That is said of the repeat: the first may have given it back. Then a statement says so.
+                    if not await self._store.read(partial(suspense.is_taken_back, item_id=refund.item_id)):
+                        answer = Unclear(answer.detail)
         now = self._shop.world.now()
         self._metrics.payment_said(place.settings.name, "REFUND", type(answer).__name__.upper())
         why: str | None = None

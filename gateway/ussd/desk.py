@@ -53,14 +53,14 @@ class UssdDesk:
         self._hints: OrderedDict[str, Hints] = OrderedDict()
 
     async def answer(self, step: Step, on_stored: Callable[[], None] = lambda: None) -> Page:
-        """The screen for a step. Whatever goes wrong, the customer is told that nothing was bought, or to wait.
+        """The screen for a step. Whatever goes wrong, the customer is told to wait, or to look.
 
         `on_stored` is called once the step is stored, which may be long before a token is there.
         """
         settings = self._services[step.service]
         try:
             outcome = await self._take(settings, step, self._hints.get(step.key, Hints()))
-        except Exception:  # nothing was stored; the customer may dial again
+        except Exception:  # as a rule nothing was stored; but the word of a commit may have been lost on its way
             log.exception("a USSD step could not be stored", extra={"service": step.service})
             self._metrics.not_stored(CHANNEL)
             return self._sorry()

@@ -255,6 +255,8 @@ class _Step:
             refusal = self._buy(turn.deed, number)
             if refusal is not None and refusal.reason is Reason.KEY_CHANGE_FIRST:
                 page = self._end("ussd_keys_sent")  # in order, by SMS, where they can be kept
+            elif refusal is None and self.bought is None:
+                page = self._used_page()
             elif refusal is None:
                 assert self.bought is not None
                 if self.done.collects:
@@ -355,6 +357,16 @@ class _Step:
         if state is State.AWAITING:
             return self._end("ussd_enter_pin")
         return self._end("ussd_under_way")
+
+    def _used_page(self) -> Page:
+        """A voucher that this phone has used before bought nothing now: where what it brought is to be found."""
+        (reply,) = self.done.replies  # by SMS: the token again, or what became of it
+        values = reply.message.values
+        if reply.message.key == "last_token":
+            return self._end("ussd_sold_by_sms", {name: values[name] for name in ("drn", "units_tenths")})
+        if reply.message.key == "in_progress":
+            return self._end("ussd_under_way")
+        return self._end("ussd_topped_up", vouchering.wallet_values(self.shop, self.unit, self.step.msisdn))
 
     def _sold_page(self, purchase_id: UUID) -> Page:
         row = self.unit.purchases[purchase_id]

@@ -136,6 +136,7 @@ def test_a_counter_sale_that_was_never_printed_is_taken_back_to_the_cent(desk: T
     receipt = _sell_and_die(desk, f"sell --as op.ann --meter {meter} --amount 500 --key k1")
     assert "OPEN, 1 sales" in desk.well("shifts show op.ann-1 --as op.ben")
     desk.no(f"purchase reverse {receipt} --as op.ann", "has not the role")
+    desk.no(f"purchase reverse {receipt} --as op.ben", "a --reason is expected")
     assert "REVERSED" in desk.well(f"purchase reverse {receipt} --as op.ben --reason 'the terminal went dark'")
     assert desk.read(money_and_counters) == before
     again = desk.type(f"sell --as op.ann --meter {meter} --amount 500 --key k1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,3 +177,25 @@ async def _rounds(desk: Terminal, must_have_shift: bool) -> None:
         assert sold == counted and (without > 0) is not must_have_shift
     for store in stores:
         await store.close()
+
+
+async def test_corrections_are_on_record_with_what_they_were_before(counter: Counter) -> None:
+    sold = await counter.buy(50_000)
+    wish = Wish(Kind.REFUND_MONEY, str(sold.replies[0].message.values["receipt"]), 50_000, 0, "", {"to": "source"})
+    for decided in ("REFUSED", "APPROVED"):
+        new_id, origin = counter.shop.world.new_id(), _origin(counter, "fin.zoe")
+        asked = _origin(counter, "sup.ann")
+        case = await counter.store.transact(
+            lambda c, new=new_id, by=asked: corrections.ask(c, wish, new, receipt_of(new), "KES", by)  # type: ignore[misc]
+        )
+        if decided == "REFUSED":
+            await counter.store.transact(lambda c, code=case.code, by=origin: corrections.refuse(c, code, by))  # type: ignore[misc]
+        else:
+            assert await approve(counter.store, counter.shop, case.code, origin) is not None
+    a = tables.audit.c
+    wanted = sa.select(a.deed, a.before, a.after, a.reason).where(a.deed.like("correction.%")).order_by(a.seq)
+    rows = await counter.store.read(lambda c: c.execute(wanted).all())
+    changed = [row for row in rows if row.deed != "correction.asked"]
+    states = [(json.loads(row.before)["state"], json.loads(row.after)["state"]) for row in changed]
+    assert states == [("ASKED", "REFUSED"), ("ASKED", "APPROVED")]
+    assert len(rows) == 4 and all(row.reason for row in rows)

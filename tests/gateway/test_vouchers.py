@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ from gateway.purchase import State as Purchase
 from gateway.vend import Done
 from gateway.vouchersheet import sheet
 from ledger import batch, tables, vouchers
+from ledger.accounts import id_of
 from ledger.all_tables import metadata
 from ledger.audit import Origin
 from ledger.changes import Act, ChangeRefused
@@ -376,3 +378,44 @@ async def test_a_batch_that_is_cut_off_leaves_voucher_and_books_as_they_were(
     assert await states(counter) == ["SOLD"] and await counter.count(tables.request) == 0
     done = await counter.ask(asked, NEW, "m1")
     assert told(done)[0] == "sold" and (await counter.ask(asked, NEW, "m1")).replayed
+
+
+async def test_what_was_done_to_vouchers_is_on_record_with_what_they_were_before(counter: Counter) -> None:
+    numbers = await make(counter, 3)
+    await counter.ask(RedeemVoucher(numbers[0], None), NEW)
+    by = act(counter, "ann", "ben")
+    with pytest.raises(ChangeRefused, match="1 of these vouchers are used"):
+        await counter.store.transact(lambda c: vouchers.void(c, by, "B1", 1, 3))
+    assert await counter.store.transact(lambda c: vouchers.void(c, by, "B1", 2, 3)) == 2 * VALUE
+    a = tables.audit.c
+    wanted = sa.select(a.deed, a.before, a.after, a.reason).where(a.deed.in_(("vouchers.sold", "vouchers.void")))
+    rows = await counter.store.read(lambda c: c.execute(wanted.order_by(a.seq)).all())
+    assert [json.loads(row.before) for row in rows] == [{"state": "ACTIVE"}, {"states": {"SOLD": 2}}]
+    sold, void = (json.loads(row.after) for row in rows)
+    assert (sold["state"], void["states"], void["amount_minor"]) == ("SOLD", {"VOID": 2}, 2 * VALUE)
+    assert all(row.reason for row in rows)
+
+
+async def test_a_voucher_made_void_while_it_is_redeemed_is_one_or_the_other(counter: Counter) -> None:
+    count = 8
+    numbers, other = await make(counter, count), await open_store(counter.url)
+
+    async def void(serial: int) -> int:
+        by = act(counter, "ann", "ben")
+        try:
+            return await other.transact(lambda c: vouchers.void(c, by, "B1", serial, serial))
+        except ChangeRefused:
+            return 0
+
+    redeemed, back = 0, 0
+    for serial, number in enumerate(numbers, 1):
+        asked = Arrival(counter.shop, counter.inbound(RedeemVoucher(number, None), f"2547330000{serial:02d}"))
+        done, gone = await asyncio.gather(counter.store.submit(asked), void(serial))
+        assert (told(done)[0] == "topped_up") == (gone == 0), "used and void, or neither"
+        redeemed, back = redeemed + (gone == 0), back + gone
+    await other.close()
+    found = await states(counter)
+    assert (found.count("USED"), found.count("VOID") * VALUE) == (redeemed, back)
+    p = tables.posting.c
+    owed = sa.select(sa.func.sum(p.amount_minor)).where(p.account_id == id_of("voucher:issued"))
+    assert await counter.store.read(lambda c: c.execute(owed).scalar_one()) == 0

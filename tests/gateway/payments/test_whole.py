@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from channels.commands import Buy
+from channels.contract import NotStored
 from channels.http.server import CallbackServer
 from config.kinds import Secret
 from config.money import CheckoutSettings, MomoSettings, MpesaSettings, PaymentSettings
-from config.settings import CallbackSettings, Settings
+from config.settings import CallbackSettings, LogSettings, Settings
+from gateway import logs
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
+from gateway.payments.contract import Event, PaymentState
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.registry import made
 from gateway.payments.simulated.africastalking import SimulatedAfricasTalking
@@ -35,7 +39,7 @@ from gateway.payments.simulated.mobile_operator import MobileOperator
 from gateway.payments.simulated.momo import SimulatedMomo
 from gateway.payments.simulated.server import SimulatedProviders
 from gateway.payments.simulated.wallets import Habit, Wallets
-from ledger import suspense
+from ledger import payment_tables, suspense, tables
 from ledger.audit import Origin
 from ledger.operators import Operator, Role
 from tests.gateway.payments.till import Sent, Till
@@ -253,5 +257,80 @@ async def test_held_money_goes_back_once_whatever_becomes_of_the_refund(
         await counter.check_books()
 
 
+async def test_a_refund_of_which_nothing_was_heard_is_ended_by_the_statement(tmp_path: Path) -> None:
+    """Answer and result are lost, and then we are locked out: that it was done only the statement says."""
+    async with whole(f"sqlite:///{tmp_path}/t.db", "mpesa_c2b", {}) as place:
+        place.daraja.validates, counter = False, place.till.counter
+        place.daraja.registered = {"ConfirmationURL": f"{PUBLIC}/payments/money/0123456789abcdef?step=confirmation"}
+        assert await place.daraja.paid("254700000001", 50_000, "light")
+        await place.settle()
+        [item] = await counter.store.read(lambda connection: suspense.listed(connection))
+        asking, approving = someone("fin.zoe", counter.world.now()), someone("fin.max", counter.world.now())
+        today, key = counter.world.now().date(), counter.world.new_id()
+        await counter.store.transact(lambda c: suspense.ask(c, item.code, suspense.REFUND, "", **asking))
+        await counter.store.transact(lambda c: suspense.approve(c, item.code, key, today, **approving))
+        place.operator.faults.arm(Fault.NO_ANSWER)
+        place.operator.faults.arm(Fault.LOSE)
+        for seconds in (0, *WAITS_S[:5]):
+            counter.world.advance(seconds=seconds)
+            await place.till.payments.look_for_refunds()
+            await place.settle()
+            place.daraja.initiator = "somebody else"
+        assert [held[1] for held in await place.till.held()] == ["REFUNDING"] and place.on_statement() == 0
+        receipt = str((await place.till.newest())["receipt"])
+        back = Event(PaymentState.REVERSED, counter.world.now(), receipt=receipt, amount_minor=50_000, currency="KES")
+        await place.till.payments.received("money", [back])
+        counter.world.advance(seconds=3_600)
+        await place.till.payments.look_for_refunds()
+        await place.settle()
+        assert [held[1] for held in await place.till.held()] == ["RESOLVED"] and await place.in_books() == 0
+        assert await place.till.balance("suspense:money") == 0
+        await counter.check_books()
+
+
 def test_the_waits_are_those_of_a_day() -> None:
     assert sum(WAITS_S) < 86_400 and replace(PaymentSettings(name="x", kind="y")).order_s < sum(WAITS_S)
+
+
+@pytest.mark.parametrize("kind", ["mpesa_stk", "mpesa_c2b", "momo", "africastalking"])
+async def test_no_secret_of_a_source_and_no_token_is_in_log_metrics_or_audit(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the most talkative level, with everything going wrong that can, and the database away in the end."""
+    stream = io.StringIO()
+    logs.set_up(LogSettings(level="DEBUG"), stream)
+    rates = {**CALLBACKS, **REQUESTS, Fault.NO_ANSWER: 0.3, Fault.ERROR: 0.3, Fault.FORGE: 0.6}
+    async with whole(f"sqlite:///{tmp_path}/t.db", kind, rates) as place:
+        counter, till = place.till.counter, place.till
+        if kind == "mpesa_c2b":
+            place.daraja.validates = False
+            place.daraja.registered = {"ConfirmationURL": f"{PUBLIC}/payments/money/0123456789abcdef?step=confirmation"}
+        for number in range(6):
+            if kind == "mpesa_c2b":
+                await place.daraja.paid(f"2547000{number:05d}", 50_000, METER)
+            else:
+                await place.order(number, HABITS[number])
+        for seconds in WAITS_S[:6]:
+            await place.wait(seconds)
+        made = sa.select(tables.token.c.digits).where(tables.token.c.digits.is_not(None))
+        digits = list(await counter.store.read(lambda connection: connection.execute(made).scalars().all()))
+        audited = await counter.store.read(lambda c: repr(c.execute(sa.select(tables.audit)).all()))
+        kept = audited + repr(await till.rows(payment_tables.payment_event))
+        word = Event(PaymentState.SUCCESS, counter.world.now(), receipt="X1", payer="254700099999", amount_minor=1)
+
+        async def away(deed: object, **how: object) -> object:
+            raise ConnectionResetError(repr(deed))
+
+        monkeypatch.setattr(counter.store, "submit", away)
+        with pytest.raises(NotStored):
+            await till.payments.received("money", [word])
+        with pytest.raises(NotStored):
+            await till.desk.receive(counter.inbound(Buy(METER, 10_000, pin="7306"), "254700099999"))
+        monkeypatch.undo()
+        exposition = till.payments._metrics.exposition().decode()
+        own = (place.daraja.consumer_secret, place.daraja.passkey, "sandbox-api-key", "sandbox-at-key")
+    log = stream.getvalue()
+    assert digits and "could not be stored" in log
+    for secret in ("0123456789abcdef", "sealed", "7306", *own, *digits):
+        assert secret not in log and secret not in exposition and secret not in kept, secret
+    assert "254700099999" not in log

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
 
+from channels.commands import RedeemVoucher
 from config import languages
 from config.kinds import Secret
 from config.settings import PinSettings, VoucherSettings
+from gateway.deeds import Arrival
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.ussd.desk import UssdDesk
 from ledger import tables
+from ledger.store import open_store
 from ledger.ussd_tables import ussd_session
 from tests.gateway.test_vouchers import KEY, NEW, VALUE, make, states, wallet_of
 from tests.gateway.ussd.rig import SERVICE, Rig, Sent
@@ -143,3 +147,43 @@ async def test_what_was_typed_is_in_no_session(database_url: str) -> None:
         requests = await rig.counter.store.read(lambda c: repr(c.execute(sa.select(tables.request)).all()))
         for secret in (OTHER, number):
             assert secret not in rows and secret not in requests
+
+
+async def test_a_voucher_that_this_phone_has_used_brings_on_a_screen_what_it_bought(database_url: str) -> None:
+    """By text first, whose answer got lost; then over the menu: the same token, by SMS, and nothing is sold."""
+    async with rig_with(database_url) as rig:
+        bought, topped, _ = await make(rig.counter)
+        await rig.counter.ask(RedeemVoucher(bought, METER), NEW)
+        await rig.counter.ask(RedeemVoucher(topped, None), NEW)
+        for number, told, shown in (
+            (bought, "last_token", "See our SMS"),
+            (topped, "topped_up", "Voucher received. Balance KES 500"),
+        ):
+            rig.counter.world.advance(seconds=3_600)
+            phone, before = rig.phone(NEW), len(rig.sent.replies)
+            await phone.dial("1", METER, "5000")
+            await phone.type("3" if "3 " in phone.page.text else "1")
+            page = await phone.type(number)
+            assert page.is_end and shown in page.text, page.text
+            assert (await phone.again()).text == page.text
+            assert [reply.message.key for reply in rig.sent.replies[before:]] == [told]
+        assert await states(rig.counter) == ["USED", "USED", "SOLD"]
+        assert await rig.counter.count(tables.purchase) == 1
+
+
+async def test_one_voucher_by_text_and_on_a_screen_at_once_is_used_once(database_url: str) -> None:
+    async with rig_with(database_url) as rig:
+        numbers = await make(rig.counter, 6)
+        other = await open_store(rig.counter.url)
+        for at, number in enumerate(numbers):
+            phone = rig.phone(f"25470000001{at}")
+            await phone.dial("1", METER, "300")
+            await phone.type("1")
+            asked = RedeemVoucher(number, METER, 30_000)
+            sender = phone.msisdn if at % 2 else f"25470000002{at}"
+            by_text = Arrival(rig.counter.shop, rig.counter.inbound(asked, sender))
+            page, done = await asyncio.gather(phone.type(number), other.submit(by_text))
+            assert page is not None and done.replies
+        await other.close()
+        assert await states(rig.counter) == ["USED"] * 6
+        assert await rig.counter.count(tables.purchase, tables.purchase.c.state == "VENDED") == 6

@@ -289,3 +289,24 @@ async def test_a_token_on_a_screen_counts_as_seen(database_url: str) -> None:
         )
         assert result.answer is Answer.REFUSED
         assert await _sales(rig) == 1
+
+
+async def test_when_the_word_of_a_commit_is_lost_nobody_is_told_that_nothing_was_bought(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_rig(database_url) as rig:
+        phone, submit = rig.phone(), rig.counter.store.submit
+        await _to_the_quote(phone)
+
+        async def cut(deed: object, *, is_urgent: bool = False) -> object:
+            await submit(deed, is_urgent=is_urgent)  # type: ignore[arg-type]
+            raise ConnectionResetError("the database went away behind its commit")
+
+        monkeypatch.setattr(rig.counter.store, "submit", cut)
+        page = await phone.type("1")
+        monkeypatch.undo()
+        assert await _sales(rig) == 1
+        assert page.is_end and "dial again" in page.text and "Nothing was bought" not in page.text
+        assert "You have just bought" in (await phone.dial()).text
+        await phone.again()
+        assert await _sales(rig) == 1
