@@ -36,6 +36,7 @@ class Resolution(StrEnum):
     VENDED = "VENDED"
     WALLET = "WALLET"
     REFUNDED = "REFUNDED"
+    PAID_OUT = "PAID_OUT"  # given back by hand
     WRITTEN_OFF = "WRITTEN_OFF"
     REVERSED = "REVERSED"  # the source took it back
 

@@ -83,7 +83,7 @@ suspense = table(
     text_("state"),  # OPEN, ASKED: a second person decides, REFUNDING: at the source, RESOLVED
     at_("opened_at"),
     id_("purchase_id", nullable=True),  # what it bought in the end
-    text_("resolution", nullable=True),  # VENDED, WALLET, REFUNDED, WRITTEN_OFF, REVERSED
+    text_("resolution", nullable=True),  # VENDED, WALLET, REFUNDED, PAID_OUT, WRITTEN_OFF, REVERSED
     id_("resolved_txn", nullable=True),  # the transaction that took it out of suspense
     text_("resolved_by", nullable=True),  # an operator's login, the payer's MSISDN, or the source
     at_("resolved_at", nullable=True),
@@ -111,7 +111,7 @@ suspense_step = table(
     id_("item_id", sa.ForeignKey("suspense.id"), primary_key=True),
     int_("seq", primary_key=True, autoincrement=False),
     text_("step"),  # ASKED, APPROVED, REFUSED, FAILED
-    text_("how"),  # WALLET, REFUND, WRITE_OFF
+    text_("how"),  # WALLET, REFUND, PAY_OUT, WRITE_OFF
     text_("target"),  # an account number, a phone
     text_("who"),
     text_("reason"),

@@ -78,7 +78,14 @@ def entries(
         .join(tables.purchase, b.id == t.purchase_id, isouter=True)
         .join(account_payment, a.id == t.id, isouter=True)
         .where(of_account)
-        .order_by(t.recorded_at, sa.case((t.kind == "opening", 0), else_=1), t.id, p.leg)
+        # A sale has the id of its order, which is older than the money that came for it at the same instant.
+        .order_by(
+            t.recorded_at,
+            sa.case((t.kind == "opening", 0), else_=1),
+            sa.case((p.amount_minor > 0, 0), else_=1),
+            t.id,
+            p.leg,
+        )
     )
     if since is not None:
         query = query.where(t.recorded_at >= since)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger import audit, books, entries, tables
+from ledger import audit, books, customers, entries, tables
 from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.corrections import CorrectionRefused
@@ -28,7 +28,11 @@ from ledger.records import ensure_accounts
 WALLET: Final = "WALLET"
 REFUND: Final = "REFUND"
 WRITE_OFF: Final = "WRITE_OFF"
-HOWS: Final = (WALLET, REFUND, WRITE_OFF)
+PAY_OUT: Final = "PAY_OUT"
+HOWS: Final = (WALLET, REFUND, PAY_OUT, WRITE_OFF)
+SOURCE: Final = "source"
+PAID_OUT_BY: Final = (*customers.PAID_OUT_BY, SOURCE)
+"""By what money is given back by hand: the office's cash, the bank, or the source, in its own portal."""
 
 _DECIDES: Final = (Role.FINANCE, Role.SUPERVISOR)
 _LOOKS: Final = (Role.FINANCE, Role.SUPERVISOR, Role.SUPPORT, Role.AUDITOR)
@@ -113,8 +117,8 @@ def receipt_of(connection: sa.Connection, item: SuspenseRow) -> str:
 def ask(connection: sa.Connection, code: str, how: str, target: str, *, by: Operator, origin: Origin) -> SuspenseRow:
     """Ask for an item to be resolved; another person approves. Moves no money.
 
-    `how`: WALLET, `target` being the account number of a customer; REFUND to its source; WRITE_OFF of what the source
-    took back.
+    `how`: WALLET, `target` being the account number of a customer; REFUND to its source; PAY_OUT by hand, `target` one
+    of PAID_OUT_BY; WRITE_OFF of what the source took back.
     """
     require_role(by, *_DECIDES)
     item = known(connection, code, lock=True)
@@ -125,6 +129,8 @@ def ask(connection: sa.Connection, code: str, how: str, target: str, *, by: Oper
         raise SuspenseRefused("only what its source took back is written off, and nothing else is done with it")
     if how == WALLET:
         _wallet(connection, target)
+    elif how == PAY_OUT:
+        assert target in PAID_OUT_BY
     elif how == REFUND and not receipt_of(connection, item):
         raise SuspenseRefused("its source named no receipt for it, so it cannot be given back there")
     _decided(connection, item, "ASKED", how, target, by, origin, {"state": ASKED})
@@ -132,13 +138,25 @@ def ask(connection: sa.Connection, code: str, how: str, target: str, *, by: Oper
 
 
 def refuse(connection: sa.Connection, code: str, *, by: Operator, origin: Origin) -> SuspenseRow:
-    """Refuse what was asked for; the item is open again."""
+    """Refuse what was asked for, also a refund that was approved and never sent; the item is open again."""
     require_role(by, *_DECIDES)
     item = known(connection, code, lock=True)
-    _require_state(item, ASKED)
+    if item.state == REFUNDING:
+        _take_back_unsent(connection, item, origin.at)
+    else:
+        _require_state(item, ASKED)
     last = decisions(connection, item.id)[-1]
     _decided(connection, item, "REFUSED", last.how, last.target, by, origin, {"state": OPEN})
     return known(connection, code)
+
+
+def _take_back_unsent(connection: sa.Connection, item: SuspenseRow, now: datetime) -> None:
+    """End the refund of an item that no gateway has taken up yet; refused where its source may have it."""
+    r = source_refund.c
+    unsent = sa.and_(r.item_id == item.id, r.state == "OWED", r.tries == 0)
+    ended = {"state": "FAILED", "why": "REFUSED", "closed_at": now, "next_ask_at": None}
+    if connection.execute(source_refund.update().where(unsent).values(**ended)).rowcount != 1:
+        raise SuspenseRefused(f"suspense {item.code} is {item.state}, and its source may have it: wait for its word")
 
 
 def approve(
@@ -172,6 +190,10 @@ def approve(
     aside = id_of(f"suspense:{item.source}")
     if asked.how == WALLET:
         postings, resolution = entries.moved(aside, _wallet(connection, asked.target), item.amount_minor), "WALLET"
+    elif asked.how == PAY_OUT:
+        by_what = customers.PAID_OUT_BY.get(asked.target, f"clearing:{item.source}")
+        ensure_accounts(connection, [by_what], item.currency)
+        postings, resolution = entries.moved(aside, id_of(by_what), item.amount_minor), "PAID_OUT"
     else:
         ensure_accounts(connection, [LOSS], item.currency)
         postings, resolution = entries.moved(id_of(LOSS), aside, -item.amount_minor), "WRITTEN_OFF"

@@ -274,6 +274,9 @@ async def _run(session: Session, books: Books, settings: SettlementSettings) -> 
     for name in CLASSES:
         if count := classes.get(name, 0):
             say(f"{count:9d} {name}")
+    if run.came_to:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(run.came_to.items()))
+        say(f"{run.came_to.total():9d} that our books did not have: {told}")
 
 
 # --- items ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Any
 
 from gateway.commands.stations import local_now, shown
 from gateway.keysession import WELL, Books, Group, Session, say
+from gateway.payments.contract import Can
+from gateway.payments.registry import made
 from gateway.world import RealWorld, World
 from ledger import suspense
 from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, SuspenseRow
@@ -18,15 +20,24 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     listing.add_argument("--source", metavar="NAME")
     listing.add_argument("--state", choices=(OPEN, ASKED, REFUNDING, RESOLVED))
     group.command("show", _show, "one item and what was decided on it", people=1).add_argument("code")
-    resolving = group.command("resolve", _ask, "ask for it to be put into a wallet, or written off", people=1)
+    resolving = group.command(
+        "resolve", _ask, "ask for it to be put into a wallet, given back by hand, or written off", people=1
+    )
     resolving.add_argument("code")
     way = resolving.add_mutually_exclusive_group(required=True)
     way.add_argument("--wallet", metavar="ACCOUNT", help="the account number of the customer whose it is")
+    way.add_argument(
+        "--paid-out",
+        choices=suspense.PAID_OUT_BY,
+        help="it was given back by hand: by the office's cash, by the bank, or in the portal of its source",
+    )
     way.add_argument("--write-off", action="store_true", help="what its source took back after the sale is lost")
     refunding = group.command("refund", _ask, "ask for it to be given back to its payer by its source", people=1)
     refunding.add_argument("code")
     group.command("approve", _decide, "do what another person asked for", people=1).add_argument("code")
-    group.command("refuse", _decide, "do not; it is open again", people=1).add_argument("code")
+    group.command(
+        "refuse", _decide, "do not; it is open again. Also of a refund that was never sent", people=1
+    ).add_argument("code")
 
 
 def _list(session: Session) -> int:
@@ -71,11 +82,20 @@ def _ask(session: Session) -> int:
     how, target = suspense.REFUND, ""
     if options.suspense_command == "resolve":
         how, target = (suspense.WRITE_OFF, "") if options.write_off else (suspense.WALLET, options.wallet)
+        if options.paid_out:
+            how, target = suspense.PAY_OUT, options.paid_out
+    able = {one.name for one, source in made(session.settings, session.world.now) if Can.REFUND in source.can}
+
+    def write(connection: Any, books: Books) -> SuspenseRow:
+        source = suspense.known(connection, options.code).source
+        if how == suspense.REFUND and source not in able:
+            raise suspense.SuspenseRefused(
+                f"{source} as set up gives nothing back by itself: give it back by hand, and resolve with --paid-out"
+            )
+        return suspense.ask(connection, options.code, how, target, by=books.first, origin=books.origin)
 
     async def work(books: Books) -> SuspenseRow:
-        return await books.write(
-            lambda connection: suspense.ask(connection, options.code, how, target, by=books.first, origin=books.origin)
-        )
+        return await books.write(lambda connection: write(connection, books))
 
     say(f"{_line(session, session.in_books(work))}; another person approves it")
     return WELL

@@ -38,7 +38,7 @@ from gateway.payments.contract import (
     Validation,
     Why,
 )
-from gateway.payments.intake import Answered, Heard, Told, Validate
+from gateway.payments.intake import NOT_BELIEVED, Answered, Heard, Told, Validate
 from gateway.payments.life import Said
 from gateway.vend import Shop
 from ledger import audit, payments_due, suspense
@@ -166,6 +166,8 @@ class PaymentDesk:
                 log.exception("word of a payment could not be stored", extra={"source": name})
                 self._metrics.not_stored("payment")
                 raise NotStored(type(error).__name__) from error
+            if told.outcome in NOT_BELIEVED:
+                self.refused(f"payment:{name}", told.outcome)
             self._after(place, told)
 
     async def validate(self, name: str, asked: Validation) -> str:
@@ -204,7 +206,7 @@ class PaymentDesk:
         return source.answer(callback, True)
 
     def refused(self, route: str, why: str) -> None:
-        """A callback was not taken: it goes into the audit log, with its like of the same moments in one row."""
+        """A callback was not taken, or not believed: a row of the audit log, with its like of the same moments."""
         self._refused[route, why] += 1
 
     async def _audit(self) -> None:

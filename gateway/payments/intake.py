@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 CHANNEL: Final = "payment"
 """The channel of purchases that began with the money: a meter number written beside a payment."""
 
+NOT_BELIEVED: Final = frozenset({"CURRENCY", "NOT_AN_AMOUNT", "UNKNOWN"})
+"""Outcomes of words that cannot be true, or are of nothing known: nothing was booked."""
+
 _ASK_NOW_LEASE_S: Final = 30.0
 _DETAIL_MAX: Final = 200
 _CLOSED_FOR: Final = {

@@ -7,6 +7,7 @@ nothing done twice if it is repeated: the payments know a receipt again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -42,6 +43,7 @@ class Run:
         self._zone = zone
         self._world = world
         self._take = take
+        self.came_to: Counter[str] = Counter()  # what payments came to that the statement alone had told of
 
     async def all(self, booked_before: datetime, origin: Origin) -> dict[str, int]:
         """Everything that is to be done now; how many lines and payments came into each class.
@@ -81,6 +83,7 @@ class Run:
             return
         for one in missing:
             detail = await self._take(one)
+            self.came_to[detail] += 1
             await self._write(_noting(one, detail, self._world.now()))
         items = [one.item_id for one in missing]
         after = await self._again(items)

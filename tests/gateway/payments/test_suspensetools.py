@@ -11,9 +11,10 @@ import pytest
 
 from channels.commands import Unreadable
 from config.settings import Settings
+from gateway.commands import suspense
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
-from gateway.payments.contract import PaymentState
+from gateway.payments.contract import Can, PaymentState
 from gateway.payments.desk import PaymentDesk
 from gateway.vend import Shop
 from ledger import payment_tables
@@ -31,6 +32,8 @@ from tests.simulation.shop import METER, UTILITY, Counter, sample_keys
 def office(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
+    # The settings of the command name the source that `_at_the_source` plays.
+    monkeypatch.setattr(suspense, "made", lambda *_: [(MPESA, MobileMoney())])
     return Terminal(tmp_path, database_url, monkeypatch, capsys).set_up()
 
 
@@ -181,3 +184,59 @@ def test_a_refund_that_is_declined_because_its_source_took_the_money_back_itself
     assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
     assert "REVERSED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
     office.check()
+
+
+@pytest.mark.parametrize(("by_what", "account"), [("cash", "cash:office"), ("bank", "clearing:bank")])
+def test_money_given_back_by_hand_is_booked_by_two_people(office: Terminal, by_what: str, account: str) -> None:
+    money = MobileMoney(now=office.world.now)
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 40_000)))
+    code, before = _code(office), office.balance(account)
+    told = office.well(f"suspense resolve {code} --paid-out {by_what} --as fin.zoe --reason 'voucher 12, signed'")
+    assert "another person approves it" in told
+    office.no(f"suspense approve {code} --as fin.zoe --reason x", "two people")
+    assert "RESOLVED" in office.well(f"suspense approve {code} --as fin.max --reason 'seen the voucher'")
+    assert office.balance(account) == before + 40_000 and office.balance("suspense:mpesa") == 0
+    assert "PAID_OUT by fin.max" in office.well(f"suspense show {code} --as fin.zoe")
+    office.check()
+
+
+def test_money_given_back_in_the_portal_of_its_source_leaves_its_clearing(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now)
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 40_000)))
+    code = _code(office)
+    office.well(f"suspense resolve {code} --paid-out source --as fin.zoe --reason 'reversed in the portal'")
+    office.well(f"suspense approve {code} --as fin.max --reason 'seen it there'")
+    assert office.balance("clearing:mpesa") == 0 and office.balance("suspense:mpesa") == 0
+    office.check()
+
+
+def test_a_source_that_gives_nothing_back_is_not_asked_for_it(
+    office: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    money = MobileMoney(now=office.world.now)
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 40_000)))
+    code = _code(office)
+    monkeypatch.setattr(suspense, "made", lambda *_: [(MPESA, MobileMoney(can=frozenset({Can.NOTIFY})))])
+    office.no(f"suspense refund {code} --as fin.zoe --reason x", "mpesa as set up gives nothing back by itself")
+    monkeypatch.setattr(suspense, "made", lambda *_: [])
+    office.no(f"suspense refund {code} --as fin.zoe --reason x", "mpesa as set up gives nothing back by itself")
+
+
+def test_a_refund_that_was_never_sent_is_taken_back(office: Terminal) -> None:
+    money = MobileMoney(now=office.world.now, refunds=["lost"])
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 40_000)))
+    code = _code(office)
+    for _ in range(2):
+        office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
+        office.well(f"suspense approve {code} --as fin.max --reason agreed")
+        assert "OPEN" in office.well(f"suspense refuse {code} --as fin.max --reason 'no key yet'")
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked again'")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
+
+    async def ask(till: Till) -> None:
+        await till.payments.look_for_refunds()
+        await till.settle()
+
+    _at_the_source(office, money, ask)  # of three refunds one is sent; whether it was heard is not known
+    assert money.refunds == []
+    office.no(f"suspense refuse {code} --as fin.max --reason x", "its source may have it")

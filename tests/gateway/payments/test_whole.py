@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from channels.commands import Buy
+from channels.commands import Buy, TopUp
 from channels.contract import NotStored
 from channels.http.server import CallbackServer
 from config.kinds import Secret
@@ -169,6 +169,25 @@ async def test_every_payment_on_the_statement_has_bought_one_token(
         assert (len(states), sum(state in ("VENDED", "DELIVERED") for state in states)) == (ORDERS, len(taken))
         told = {reply.recipient for reply in place.till.sent.replies if reply.message.key == "sold"}
         assert told == {transaction.msisdn for transaction in taken}
+        await place.till.counter.check_books()
+
+
+@pytest.mark.parametrize("kind", ["mpesa_stk", "momo", "africastalking"])
+async def test_every_top_up_on_the_statement_is_credited_once(kind: str, database_url: str) -> None:
+    async with whole(database_url, kind, CALLBACKS) as place:
+        phones = [f"2547000{number:05d}" for number in range(6)]
+        for msisdn, habit in zip(phones, HABITS, strict=True):
+            place.operator.wallets.phone(msisdn).habit = habit
+            await place.till.desk.receive(place.till.counter.inbound(TopUp(20_000), msisdn))
+        await place.settle()
+        for seconds in WAITS_S:
+            await place.wait(seconds)
+        taken = {each.msisdn: each.amount_minor for each in place.operator.wallets.transactions}
+        assert len(taken) >= 3 and await place.in_books() == place.on_statement() == sum(taken.values())
+        for msisdn in phones:
+            assert await place.till.balance(f"prepaid:{msisdn}") == taken.get(msisdn, 0)
+            told = place.till.sent.keys(msisdn)
+            assert told.count("top_up_paid") == (msisdn in taken) and len(told) <= 2
         await place.till.counter.check_books()
 
 

@@ -46,6 +46,7 @@ def test_a_statement_is_taken_in_matched_decided_and_booked(terminal: Terminal) 
     told = terminal.well(f"settlement import mpesa {path} --as fin.zoe")
     assert "3 lines are new" in told and "1 rows passed over" in told
     assert "2 MATCHED" in told and "1 MISSING_HERE" in told  # the refund is none of ours
+    assert "2 that our books did not have: SUSPENSE 2" in told
     again = terminal.well(f"settlement import mpesa {path} --as fin.zoe")
     assert "taken in already" in again and "MATCHED" not in again
     assert terminal.balance("clearing:mpesa") == -80_000 and terminal.balance("suspense:mpesa") == 80_000
