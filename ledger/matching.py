@@ -10,7 +10,7 @@ The one matcher of the house: statements of providers (`ledger/statementmatch.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -75,8 +75,14 @@ class Pair(Generic[OursKey, TheirsKey]):
     by: int | None = None
 
 
-def match(ours: Iterable[Ours[OursKey]], theirs: Iterable[Theirs[TheirsKey]]) -> list[Pair[OursKey, TheirsKey]]:
+def match(
+    ours: Iterable[Ours[OursKey]],
+    theirs: Iterable[Theirs[TheirsKey]],
+    decided: Mapping[TheirsKey, OursKey] | None = None,
+) -> list[Pair[OursKey, TheirsKey]]:
     """Put each record of both sides into one class. Keys are unique on each side.
+
+    `decided`: lines whose record of ours people have confirmed; they go together whatever their references say.
 
     Every one of ours is the `ours` of exactly one pair that is not DUPLICATE_THERE, every one of theirs the `theirs` of
     exactly one that is not DUPLICATE_HERE. Two records whose stronger references contradict each other are never
@@ -91,18 +97,25 @@ def match(ours: Iterable[Ours[OursKey]], theirs: Iterable[Theirs[TheirsKey]]) ->
     widths = [*(len(one.refs) for one in here.values()), *(len(one.refs) for one in there.values())]
     levels = max(widths, default=0)
     paired: list[dict[str, tuple[OursKey, TheirsKey]]] = [{} for _ in range(levels)]
+
+    def go_together(one: Ours[OursKey], its: Theirs[TheirsKey], level: int | None) -> None:
+        pairs.append(Pair(compared(one, its), one.key, its.key, level))
+        # Under whatever name either side has: a line again with the same receipt is a line again, even if the first
+        # was known by our reference.
+        for refs in (one.refs, its.refs):
+            for place, ref in enumerate(refs):
+                if ref:
+                    paired[place].setdefault(ref, (one.key, its.key))
+        del here[one.key], there[its.key]
+
+    for line, record in (decided or {}).items():
+        if line in there and record in here:
+            go_together(here[record], there[line], None)
     for level in range(levels):
         groups = _groups(there.values(), level)
         for name, mine in _groups(here.values(), level).items():
             for one, its in _couples(mine, groups.get(name, []), level):
-                pairs.append(Pair(compared(one, its), one.key, its.key, level))
-                # Under whatever name either side has: a line again with the same receipt is a line again, even if
-                # the first was known by our reference.
-                for refs in (one.refs, its.refs):
-                    for place, ref in enumerate(refs):
-                        if ref:
-                            paired[place].setdefault(ref, (one.key, its.key))
-                del here[one.key], there[its.key]
+                go_together(one, its, level)
     for one in here.values():
         level, first = _first(one.refs, paired)
         is_, its_key = (Class.DUPLICATE_HERE, first[1]) if first else (Class.MISSING_THERE, None)

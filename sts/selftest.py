@@ -199,8 +199,9 @@ def _shown(value: object) -> object:
         text = json.dumps(value, default=str)
     except RecursionError:
         return "(nested too deeply)"
-    # json.loads reads 1e999 as infinity, which is no JSON again.
-    return value if len(text) <= _SHOWN_MAX and "Infinity" not in text else text[:_SHOWN_MAX]
+    # json.loads reads NaN, and 1e999 as infinity, which are no JSON again.
+    is_json = not any(word in text for word in ("NaN", "Infinity"))
+    return value if len(text) <= _SHOWN_MAX and is_json else text[:_SHOWN_MAX]
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

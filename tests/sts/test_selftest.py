@@ -251,6 +251,12 @@ def test_no_bytes_whatever_raise(line: bytes) -> None:
     json.dumps(check_line(line, 1).as_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": float("-inf")}])
+def test_a_number_that_is_no_json_is_shown_as_text(value: object) -> None:
+    row = _set(next(row for row in ROWS if row["id"] == "S002"), ("expected", "tids"), value)
+    json.dumps(check_row(row).as_json(), allow_nan=False)
+
+
 JSON: Final = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
