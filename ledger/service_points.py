@@ -146,6 +146,7 @@ def set_tariff(connection: sa.Connection, act: Act, code: str, tariff_code: str,
         site,
         tariff_code=tariff_code,
         fixed_shortfall_minor=shortfall_minor,
+        last_sale=None,  # undone, it would bring back the charges of before, to be asked for by the new tariff
         **_asked_through_today(act, site),
     )
     changes.event(connection, act, "TARIFF", point.tariff_code, tariff_code, service_point_id=point.id)
@@ -270,7 +271,8 @@ def _take_along(
     connection.execute(
         tables.service_point.update()
         .where(s.id == other.point.id)
-        .values(fixed_shortfall_minor=s.fixed_shortfall_minor + shortfall_minor)
+        # The last sale there is undone no more: what it found unpaid would be put in the place of what is now.
+        .values(fixed_shortfall_minor=s.fixed_shortfall_minor + shortfall_minor, last_sale=None)
     )
     if shortfall_minor:
         before = other.point.fixed_shortfall_minor

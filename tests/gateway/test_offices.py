@@ -18,21 +18,24 @@ from channels.counter import CounterSale
 from config.settings import Settings
 from gateway.account_payment import Paid, PayAccount
 from gateway.commands.corrections import approve
+from gateway.commands.records import next_key
 from gateway.deeds import Arrival
-from gateway.reversal import Answer, Reversal, Reverse, Reversed
+from gateway.reversal import Answer, Evidence, Reversal, Reverse, Reversed
 from gateway.sale import receipt_of
 from gateway.vend import Shop
-from ledger import audit, corrections, shifts, statements, tables
+from ledger import audit, corrections, service_points, shifts, statements, tables
 from ledger.audit import Origin
 from ledger.corrections import CorrectionRefused, Kind, Wish
 from ledger.counter import sender_of
 from ledger.operators import Operator, Role
+from ledger.reasons import Reason
 from ledger.shifts import Count
 from ledger.stations_tables import counter_sale, shift
 from ledger.store import Store, open_store
 from sts.modules.software import SoftwareModule
 from tests.gateway.terminal import METER, OTHER, Terminal
 from tests.simulation.shop import UTILITY, Counter, open_counter, sample_keys
+from tests.simulation.staff import FINANCE, Staff
 
 FINED = "14252321824"
 
@@ -199,3 +202,27 @@ async def test_corrections_are_on_record_with_what_they_were_before(counter: Cou
     states = [(json.loads(row.before)["state"], json.loads(row.after)["state"]) for row in changed]
     assert states == [("ASKED", "REFUSED"), ("ASKED", "APPROVED")]
     assert len(rows) == 4 and all(row.reason for row in rows)
+
+
+@pytest.mark.parametrize("what", ["taken along", "tariff"])
+async def test_charges_that_a_change_of_records_left_unpaid_outlive_the_reversal_of_a_sale(
+    counter: Counter, what: str
+) -> None:
+    """A sale is undone as it was before it, and not what the office has changed of its service point since."""
+    staff, drn = Staff(counter), "07003012213"  # at SP-20002, of A100002
+    old, here = "SP-90002", "SP-20002"
+    await staff.do(service_points.add, old, account_no="A100002", area="Lamu", tariff_code="D3-LEVY")
+    await staff.do(service_points.set_tariff, here, "D3-LEVY", by=FINANCE, next_key=next_key)
+    counter.world.advance(days=62)  # months of charges at the old place
+    await counter.buy(80_000, drn=drn, sender="254722000002", reference="one")
+    counter.world.advance(days=31)
+    if what == "taken along":
+        await staff.do(service_points.transfer, old, "A100001", debts_to=here)
+    else:
+        await staff.do(service_points.set_tariff, here, "D1-FLAT", by=FINANCE, next_key=next_key)
+    unpaid = (await staff.point(here)).fixed_shortfall_minor
+    assert unpaid > 0
+    asked = Reversal("sms|one", "office|1", bytes(16), "sms", "smsc", "x", counter.world.now(), Evidence.NOT_SHOWN)
+    result = await counter.store.submit(Reverse(counter.shop, replace(asked, is_settled=False)))
+    assert result is not None and result.reason is Reason.REVERSAL_NOT_LAST
+    assert (await staff.point(here)).fixed_shortfall_minor == unpaid
