@@ -69,7 +69,6 @@ class LinkRules:
     """`link`: every link signs on; `institution`: once for all; `none`."""
     signs_on: str = "peer"
     """`peer`, `us` or `both`: who sends sign-on and echo."""
-    max_links: int = 4
     partial_frame_timeout_s: int = 30
     echo_every_s: int = 60
     echo_misses: int = 2
@@ -86,7 +85,6 @@ class ReversalRules:
 
     policy: str = "accept_and_seal"
     advice_refusal: str = "ack_only"
-    tombstone_days: int = 7
     original: Layout = LAYOUT_90
     timeout_reasons: tuple[str, ...] = ("68", "22")
 
@@ -105,13 +103,11 @@ class Timing:
 class Settlement:
     """Business days and their reconciliation. Fields that count and sum purchases and their reversals."""
 
-    cut_over: str = "bank"
     purchase_number: int = 76
     purchase_amount: int = 88
     reversal_number: int = 77
     reversal_amount: int = 89
     net_amount: int = 97
-    keep_days: int = 300
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,7 +315,6 @@ def _link(table: Table) -> LinkRules:
         role=table.text("role", "listen", ("listen", "dial")),
         sign_on=table.text("sign_on", "link", ("link", "institution", "none")),
         signs_on=table.text("signs_on", "peer", ("peer", "us", "both")),
-        max_links=table.number("max_links", 4, 1, 64),
         partial_frame_timeout_s=table.number("partial_frame_timeout_s", 30, 1, 3_600),
         echo_every_s=table.number("echo_every_s", 60, 0, 3_600),
         echo_misses=table.number("echo_misses", 2, 1, 20),
@@ -385,7 +384,6 @@ def _reversal(table: Table) -> ReversalRules:
     made = ReversalRules(
         policy=table.text("policy", "accept_and_seal", ("accept_and_seal", "refuse")),
         advice_refusal=table.text("advice_refusal", "ack_only", ("ack_only", "refuse")),
-        tombstone_days=table.number("tombstone_days", 7, 1, 300),
         original=tuple(layout) or LAYOUT_90,
         timeout_reasons=table.texts("timeout_reasons", ("68", "22")),
     )
@@ -418,11 +416,7 @@ def _settlement(table: Table, packager: Packager | None) -> Settlement:
             table.fault(name, f"a field of kind {wanted}", f"field {number}")
     if len(set(numbers.values())) != len(numbers):
         table.fault("purchase_number", "another field for each count and sum", "one twice")
-    made = Settlement(
-        cut_over=table.text("cut_over", "bank", ("bank", "clock")),
-        keep_days=table.number("keep_days", 300, 1, 364),
-        **numbers,
-    )
+    made = Settlement(**numbers)
     table.nothing_else()
     return made
 

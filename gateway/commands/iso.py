@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from channels.iso8583 import codes, recognise, shipped
+from channels.iso8583.answers import has_one_token
 from channels.iso8583.describe import described
 from channels.iso8583.message import Message
 from channels.iso8583.profile import Profile
@@ -109,9 +110,7 @@ def _summary(profile: Profile) -> Iterable[str]:
     frame = [framing.kind, "inclusive" if framing.inclusive else "", "TPDU" if framing.tpdu else ""]
     frame.append(f"trailer {framing.trailer.hex().upper()}" if framing.trailer else "")
     yield f"frames     {', '.join(filter(None, frame))}; at most {framing.max_frame} bytes"
-    yield (
-        f"link       {link.role}, at most {link.max_links}, sign-on {link.sign_on}, echo every {link.echo_every_s} s"
-    )
+    yield (f"link       {link.role}, sign-on {link.sign_on}, echo every {link.echo_every_s} s")
     encoding = packager.encoding
     yield (
         f"written    type {packager.mti}, bitmap {packager.fields.bitmap.kind}, text {encoding.text}, "
@@ -128,7 +127,9 @@ def _summary(profile: Profile) -> Iterable[str]:
         repeats = f", repeats {_listed(rule.repeats)}" if rule.repeats else ""
         yield f"{rule.asked:<10} {_listed(rule.mtis)}{repeats}; must have {_listed(rule.require)}"
     yield f"key        {_listed(profile.key)}; fingerprint {_listed(profile.fingerprint)}"
-    yield f"reversal   {profile.reversal.policy}; tombstones {profile.reversal.tombstone_days} days"
+    yield f"reversal   {profile.reversal.policy}; an advice of one that is refused: {profile.reversal.advice_refusal}"
+    if has_one_token(profile):
+        yield f"tokens     a place for one; a sale that comes to more: {profile.several_tokens}"
     differing = [f"{name} {code}" for name, code in profile.codes.items() if code != _standard(profile)[name]]
     yield f"codes      as {profile.style}{', but ' + ', '.join(differing) if differing else ''}"
     yield "well"

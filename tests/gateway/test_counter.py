@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.commands import sell as sell_commands
 from gateway.demo import tokens_in
@@ -129,6 +130,24 @@ def test_a_refund_of_a_counter_sale_comes_out_of_the_drawer_or_the_office(desk: 
     in_drawer, by_office = (50_000, 50_000) if to == "cash" else (0, 0)
     assert (desk.balance("owed:ST001"), desk.balance("cash:office")) == (-in_drawer, by_office)
     assert desk.balance("overshort:ST001") == 0
+    desk.check()
+
+
+def test_a_copy_counts_as_seen_also_where_the_first_print_failed(
+    desk: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_printer(*_: object) -> None:
+        raise DatabaseAway("away")
+
+    desk.well("shifts open --as op.ann")
+    with monkeypatch.context() as patched:
+        patched.setattr("ledger.counter_sales.shown", no_printer)
+        with pytest.raises(DatabaseAway):
+            desk.type(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
+    receipt = str(desk.read(lambda connection: connection.execute(sa.select(tables.purchase.c.receipt)).scalar_one()))
+    copy = desk.well(f"sell --as op.ann --again {receipt}")
+    assert len(tokens_in(copy)) == 1
+    desk.no(f"purchase reverse {receipt} --as op.ben --reason x", "TOKEN_DISCLOSED")
     desk.check()
 
 

@@ -109,7 +109,7 @@ FAULTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"framing": {"tpdu": 3}}, ["framing.tpdu: expected 0 or 5; came 3"]),
     ({"framing": {"trailer": "0"}}, ["framing.trailer: expected 0 to 4 bytes"]),
     ({"framing": {"kind": "ascii4", "max_frame": 20_000}}, ["framing.max_frame: expected at most 9999"]),
-    ({"link": {"max_links": 0}}, ["link.max_links: expected a whole number from 1 to 64; came 0"]),
+    ({"link": {"echo_misses": 0}}, ["link.echo_misses: expected a whole number from 1 to 20; came 0"]),
     ({"link": {"redial_min_s": 100}}, ["link.redial_min_s: expected at most redial_max_s, 60"]),
     ({"mac": {"alg": "x919"}}, ["mac.key_handle: expected the name of a key"]),
     ({"mac": {"alg": "md5", "key_handle": "z", "pad": 3, "covers": [3, 200]}}, ["mac.alg", "mac.pad", "mac.covers"]),
