@@ -33,7 +33,7 @@ till        a terminal at a station's counter; vouchersheet     the sheet of vou
 engineering, meterdesk, waited     engineering tokens
 typed       values typed on the command line
 check       tries everything the gateway will need
-demo, demopay     the product at work on one machine
+demo, demopay, demokiosk   the product at work on one machine
 logs, metrics, health     for whoever runs it at night
 __main__    the command line
 """

@@ -42,7 +42,7 @@ from config.settings import (
     UssdSettings,
     UtilitySettings,
 )
-from gateway import app, custody, demopay, logs, till
+from gateway import app, custody, demokiosk, demopay, logs, till
 from gateway.intake import load_folder
 from gateway.keyfile import write_keystore
 from gateway.metrics import Metrics
@@ -164,6 +164,7 @@ class Sandbox:
     provider: Provider
     bank: BankSwitch
     market: demopay.Market
+    kiosk: demokiosk.Provider
     meters: dict[str, Meter]
     world: World
     wrong: list[str] = field(default_factory=list)  # what did not come out as it must
@@ -174,9 +175,9 @@ async def sandbox(
     folder: Path, world: World, *, http_port: int = 0, ussd_kind: UssdKind = "africastalking"
 ) -> AsyncIterator[Sandbox]:
     """The sample utility, its keys, message centre, meters and gateway, serving, in this folder."""
-    async with _centre(world) as centre, demopay.market(world) as market:
+    async with _centre(world) as centre, demopay.market(world) as market, demokiosk.provider(world) as kiosk:
         settings, records = _prepare(folder, world, centre.port, http_port)
-        settings = market.before(settings, world)
+        settings = kiosk.before(market.before(settings, world), world)
         service, *others = settings.ussd
         settings = replace(settings, ussd=(replace(service, kind=ussd_kind), *others))
         local = world.now().astimezone(settings.utility.zone)
@@ -196,10 +197,11 @@ async def sandbox(
             try:
                 provider = await _ussd_provider(gateway, world)
                 market.reaches(await gateway.callback_port())
+                kiosk.reaches(settings, await gateway.callback_port())
                 bank = _bank(gateway, world)
                 try:
                     await bank.start()
-                    yield Sandbox(gateway, centre, Phones(centre), provider, bank, market, meters, world)
+                    yield Sandbox(gateway, centre, Phones(centre), provider, bank, market, kiosk, meters, world)
                 finally:
                     await bank.stop()
                     await provider.close()
@@ -443,6 +445,24 @@ async def pay(box: Sandbox) -> None:
         box.wrong.append("M-Pesa's statement and our books differ")
 
 
+async def redeem(box: Sandbox) -> None:
+    """A text over Africa's Talking that pays with a kiosk's voucher, which buys once and never again."""
+    meter, first, second = "04012345684", f"{demokiosk.PREFIX}000001", f"{demokiosk.PREFIX}000002"
+    number = await demokiosk.sold_voucher(box.gateway.store, box.gateway.settings, box.world)
+    written = " ".join(number[at : at + 4] for at in range(0, len(number), 4))
+    for about, phone, expected in (
+        ("Hawa texts over Africa's Talking and pays with a voucher from a kiosk", first, "Receipt"),
+        ("somebody else tries the same voucher", second, "used already"),
+    ):
+        print(f"\n--- {about}\n{phone} > {meter} {written}")
+        reply = await box.kiosk.ask(phone, f"{meter} {number}", _REPLY_WITHIN_S)
+        print("\n".join(f"    {line}" for line in (reply or "(nothing)").split("\n")))
+        if expected not in reply:
+            box.wrong.append(f"{about}: {expected!r} is not in the reply")
+        elif phone == first:
+            _type_in(box, about, box.meters[meter], reply)
+
+
 def tokens_in(text: str) -> list[str]:
     """The 20-digit tokens in a text, in their order, whatever stands between their groups of four."""
     plain_text = "".join(c for c in text if c.isdigit() or c.isalpha() or c == "\n")
@@ -500,6 +520,7 @@ async def _run(folder: Path, *, once: bool) -> int:
         await sell_at_counter(box)
         await withdraw(box)
         await pay(box)
+        await redeem(box)
         await show_books(box)
         for sentence in box.wrong:
             print(f"WRONG: {sentence}")

@@ -106,17 +106,17 @@ class Till:
             return Printed(Outcome.DIFFERS, text)
         return await self._print(found, reference, {"amount_minor": sale.amount_minor, "drn": sale.drn})
 
-    async def price(self, drn: str, amount_minor: int, login: str, station: str) -> Printed:
+    async def price(self, sale: CounterSale) -> Printed:
         """What a sale would come to just now, with whose meter it is; nothing is sold. Raises NotStored."""
-        reference = f"{station}/price/{self.shop.world.new_id()}"
+        reference = f"{sale.station}/price/{self.shop.world.new_id()}"
         inbound = Inbound(
             channel=CHANNEL,
-            peer=station,
+            peer=sale.station,
             reference=reference,
             fingerprint=hashlib.blake2b(reference.encode(), digest_size=16).digest(),
-            sender=sender_of(login, station),
-            destination=station,
-            command=CounterPrice(drn, amount_minor, login=login, station=station),
+            sender=sender_of(sale.login, sale.station),
+            destination=sale.station,
+            command=CounterPrice(sale.drn, sale.amount_minor, login=sale.login, station=sale.station),
             received_at=self.shop.world.now(),
         )
         await self.desk.receive(inbound)

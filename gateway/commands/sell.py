@@ -155,10 +155,10 @@ async def _line(session: Session, books: Books, terminal: Till, station: str, wo
             return await _again(books, terminal, wanted)
         case ["?", *rest]:
             asked = _typed_sale(session, books.first, station, rest)
-            return await terminal.price(asked.drn, asked.amount_minor, asked.login, station)
+            return await terminal.price(asked)
     sale = _typed_sale(session, books.first, station, words)
     if till.is_typed():
-        priced = await terminal.price(sale.drn, sale.amount_minor, sale.login, station)
+        priced = await terminal.price(sale)
         if priced.outcome is not Outcome.PRICED:
             return priced
         say(priced.text)
