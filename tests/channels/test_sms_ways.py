@@ -59,7 +59,7 @@ async def test_what_a_receiver_brings_is_answered_by_its_centres_transmitter() -
             assert (list(receiver.states()), list(transmitter.states())) == (["receiver"], ["transmitter"])
             home.deliver(PHONE, SHORT_CODE, "help")
             await until(lambda: desk.received)
-            await asyncio.wait_for(home.drained(), 10)
+            await asyncio.wait_for(home.drained(), 60)
             assert [inbound.peer for inbound in desk.received] == ["in"]
             sent = await channel.send(reply("the answer", peer="in"))
             assert sent.outcome is Outcome.TAKEN

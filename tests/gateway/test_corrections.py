@@ -330,7 +330,7 @@ async def test_the_token_of_a_correction_is_made_by_the_running_gateway(database
         outgoing = Taken()
         desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
         assert await desk.resume(at_start=False) == 1
-        await asyncio.wait_for(outgoing.news.wait(), 10)
+        await asyncio.wait_for(outgoing.news.wait(), 60)
         assert [reply.message.key for reply in outgoing.replies] == ["corrected"]
         await desk.close()
         await counter.check_books()

@@ -52,7 +52,7 @@ async def _sold(counter: Counter, count: int) -> list[Reply]:
 
 
 async def _state_is(counter: Counter, state: str, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await counter.count(tables.outbox, tables.outbox.c.state == state) != count:
             await asyncio.sleep(0.005)
 
@@ -95,7 +95,7 @@ async def test_a_reply_not_taken_waits_and_is_tried_again_and_given_up_in_the_en
         running = asyncio.create_task(delivery.run())
         delivery.enqueue([reply])
         for tries in (1, 2):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await counter.count(tables.outbox, tables.outbox.c.attempts == tries) != 1:
                     await asyncio.sleep(0.005)
             counter.world.advance(minutes=1)

@@ -213,7 +213,7 @@ async def test_limits_set_elsewhere_count_from_the_next_sale_on(database_url: st
 
 
 async def _until(waits: Callable[[sa.Connection], Any], store: Store) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await store.read(waits):
             await asyncio.sleep(0.01)
 
@@ -276,13 +276,13 @@ async def test_a_key_that_ends_while_a_module_is_asked_gives_the_money_back(
             await counter.store.transact(lambda connection: end(connection, kept.name))
         await desk.receive(counter.inbound(Buy(METER, 50_000), AMINA))
         if when == "after":
-            assert (await asyncio.wait_for(outgoing.replies.get(), 20)).message.key == "sold"
+            assert (await asyncio.wait_for(outgoing.replies.get(), 60)).message.key == "sold"
             await counter.store.transact(lambda connection: end(connection, kept.name))
             assert await counter.available("wallet:A100001") == 100_000
             await desk.close()
             return
         if when == "after a restart":
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not inner.asked:
                     await asyncio.sleep(0)
             await desk.close()
@@ -292,7 +292,7 @@ async def test_a_key_that_ends_while_a_module_is_asked_gives_the_money_back(
         if when == "after a restart":
             desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
             await desk.resume(at_start=True)
-        reply = await asyncio.wait_for(outgoing.replies.get(), 20)
+        reply = await asyncio.wait_for(outgoing.replies.get(), 60)
         assert (reply.message.key, "tokens" in reply.message.values) == ("key_missing", False)
         assert await counter.available("wallet:A100001") == 150_000
         assert await counter.count(tables.token, tables.token.c.digits.is_not(None)) == 0
@@ -363,7 +363,7 @@ async def test_a_count_moves_with_the_token_to_the_module_that_made_it(database_
         for n in range(4):
             first.is_away = n > 0
             await desk.receive(counter.inbound(Buy(METER, 20_000 + n), AMINA))
-            said.append((await asyncio.wait_for(outgoing.replies.get(), 20)).message.key)
+            said.append((await asyncio.wait_for(outgoing.replies.get(), 60)).message.key)
         # The fourth finds the first away, and the second at its limit.
         assert said == ["sold", "sold", "sold", "module_silent"]
         assert await _makers(counter) == ["a", "b", "b", "a"]

@@ -164,7 +164,7 @@ async def test_a_module_that_must_be_waited_for_gives_the_same_set_and_credit(tm
         outgoing = _Outgoing()
         desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
         await desk.receive(counter.inbound(Buy(METER, 20_000), AMINA))
-        reply = await asyncio.wait_for(outgoing.replies.get(), 10)
+        reply = await asyncio.wait_for(outgoing.replies.get(), 60)
         tokens = list(reply.message.values["tokens"])
         device = _device(handle_of(METER, 2))
         assert [result.is_accepted for result in _enter(device, tokens, counter)] == [True] * 3
@@ -180,14 +180,14 @@ async def test_a_set_that_was_never_given_out_confirms_nothing(database_url: str
         outgoing = _Outgoing()
         desk = VendingDesk(counter.shop, counter.store, outgoing, Metrics())
         await desk.receive(counter.inbound(Buy(METER, 20_000), AMINA))
-        refused = await asyncio.wait_for(outgoing.replies.get(), 10)
+        refused = await asyncio.wait_for(outgoing.replies.get(), 60)
         assert "tokens" not in refused.message.values
         await desk.receive(counter.inbound(Buy(METER, 30_000), AMINA))
-        sold = list((await asyncio.wait_for(outgoing.replies.get(), 10)).message.values["tokens"])
+        sold = list((await asyncio.wait_for(outgoing.replies.get(), 60)).message.values["tokens"])
         device = _device(handle_of(METER, 2))
         assert [result.is_accepted for result in _enter(device, sold, counter)] == [True] * 3
         await desk.receive(counter.inbound(Buy(METER, 40_000), AMINA))
-        after = list((await asyncio.wait_for(outgoing.replies.get(), 10)).message.values["tokens"])
+        after = list((await asyncio.wait_for(outgoing.replies.get(), 60)).message.values["tokens"])
         assert [token["kind"] for token in after] == ["credit"]
         assert _enter(device, after, counter) == [Result.ACCEPT]
         await desk.close()

@@ -123,7 +123,7 @@ async def test_two_processes_share_a_link_and_one_takes_over_from_the_other(data
             one.start()
             await until(lambda: centre.bound)
             two.start()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     try:
                         if (await two.metrics())['prepaid_link_bound{link="smsc"}'] == 0:

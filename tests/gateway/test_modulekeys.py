@@ -239,7 +239,7 @@ async def test_what_a_module_says_of_itself_is_counted_warned_of_and_reported(
             watch = KeyWatch(counter.store, pool, None, counter.world, metrics)
             warning = asyncio.create_task(watch.warn())
             with caplog.at_level(logging.WARNING):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while metrics.registry.get_sample_value("prepaid_vending_keys_ending", {"days": "90"}) is None:
                         await asyncio.sleep(0.01)
             warning.cancel()

@@ -79,7 +79,7 @@ async def test_a_purchase_over_a_prism_module_gives_one_token_that_the_meter_tak
             if fault == "key change":
                 await wants(counter, METER, handle_of(METER, 3))
             await desk.receive(counter.inbound(Buy(METER, 50_000), AMINA))
-            reply = await asyncio.wait_for(outgoing.replies.get(), 20)
+            reply = await asyncio.wait_for(outgoing.replies.get(), 60)
             assert reply.message.key == "sold"
             tokens: list[dict[str, Any]] = list(reply.message.values["tokens"])
             record = next(r for r in KEYS if (r.supply_group, r.key_revision, r.dkga) == ("600801", 2, 2))

@@ -38,7 +38,7 @@ class _Outgoing(Outgoing):
             self.replies.put_nowait(reply)
 
     async def next(self) -> Reply:
-        return await asyncio.wait_for(self.replies.get(), 10)
+        return await asyncio.wait_for(self.replies.get(), 60)
 
 
 @asynccontextmanager

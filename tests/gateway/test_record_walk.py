@@ -325,7 +325,7 @@ async def test_a_change_waits_for_the_sale_that_holds_the_row(postgres_url: str,
                 await sale.execute(f"SELECT id FROM {held} WHERE {key[0]} = $1 FOR UPDATE", key[1])
                 changing = asyncio.ensure_future(CHANGES[name][0](staff, site))
                 waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while not await watcher.fetchval(waiting + "wait_event_type = 'Lock'"):
                         assert not changing.done(), "it did not wait"
                 await sale.execute("UPDATE debt SET outstanding_minor = 5000 WHERE code = $1", site.debt)

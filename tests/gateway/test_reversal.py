@@ -343,7 +343,7 @@ async def test_a_reply_that_no_channel_was_handed_is_withdrawn(database_url: str
         wrong = await desk.reverse(_asked(counter, "m3", amount_minor=1))
         assert wrong.reason is Reason.REVERSAL_DIFFERS  # refused, and its reply goes out after all
         channel.gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(channel.sent) < 3:
                 await asyncio.sleep(0.005)
         await delivery.close()

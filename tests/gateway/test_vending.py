@@ -258,7 +258,7 @@ class _Outgoing(Outgoing):
         self._news.set()
 
     async def wait_for(self, count: int) -> list[Reply]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.replies) < count:
                 self._news.clear()
                 await self._news.wait()

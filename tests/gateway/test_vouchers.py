@@ -350,7 +350,7 @@ async def test_a_slow_module_leaves_the_value_in_the_wallet_until_the_token_is_t
         desk = VendingDesk(counter.shop, counter.store, said, Metrics())
         ended = desk.end_of(purchase)
         await desk.resume(at_start=True)
-        await asyncio.wait_for(ended, 20)
+        await asyncio.wait_for(ended, 60)
         await desk.receive(asked)  # the message centre sends it again
         keys = [reply.message.key for reply in said.replies]
         assert keys == ["topped_up", "sold" if state == "VENDED" else "meter_key_ended"], keys

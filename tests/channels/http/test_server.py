@@ -105,7 +105,7 @@ async def test_a_body_that_trickles_is_given_up() -> None:
         host, port = base.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /ussd/menu/s3cret HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nab")
-        assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+        assert b"408" in await asyncio.wait_for(reader.readline(), 60)
         writer.close()
 
 
@@ -125,7 +125,7 @@ async def test_too_many_at_once_are_told_to_come_back() -> None:
 
         waiting = [asyncio.create_task(status()) for _ in range(2)]
         for _ in waiting:
-            await asyncio.wait_for(entered.acquire(), 5)
+            await asyncio.wait_for(entered.acquire(), 60)
         assert await status() == 503
         release.set()
         assert await asyncio.gather(*waiting) == [200, 200]

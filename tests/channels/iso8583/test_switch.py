@@ -250,7 +250,7 @@ async def together(
     )
     await switch.start()
     try:
-        await asyncio.wait_for(switch.ready(), 5)
+        await asyncio.wait_for(switch.ready(), 60)
         yield switch, gateway
     finally:
         await switch.stop()
@@ -329,7 +329,7 @@ async def test_a_switch_that_listens_is_dialled() -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", switch.port)
     serving = asyncio.create_task(gateway.serve(reader, writer))
     try:
-        await asyncio.wait_for(switch.ready(), 5)
+        await asyncio.wait_for(switch.ready(), 60)
         assert (await switch.buy("04012345676", 50_000)).fate is Fate.APPROVED
     finally:
         await switch.stop()

@@ -96,7 +96,7 @@ class Line:
 
     async def answer(self, stan: str) -> Message:
         """Wait for the answer with this trace number."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while stan not in self.came:
                 await self.read()
         return self.came.pop(stan)
@@ -119,7 +119,7 @@ class Line:
 
     async def closed(self) -> None:
         """Wait until the gateway has closed the link."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.reader.read(65_536):
                 pass
 

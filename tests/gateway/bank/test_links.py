@@ -74,7 +74,7 @@ async def test_more_links_than_agreed_are_refused_and_the_others_live(counter: C
         await lives(first, 1)
         await lives(second, 2)
         second.cut()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(bank.peer.links.connections) > 1:
                 await asyncio.sleep(0.005)
         await lives(await bank.line(), 3)  # there is room again
@@ -120,7 +120,7 @@ async def test_without_the_bank_s_certificate_there_is_no_link(
             await line.closed()
         except (ssl.SSLError, ConnectionError):
             pass
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while bank.peer.links.connections:
                 await asyncio.sleep(0.005)
         assert not bank.peer.links.is_signed_on()
@@ -190,7 +190,7 @@ async def test_a_peer_that_does_not_read_is_given_up_and_the_others_live(counter
         # Refused at once, with a long field sent back as it came.
         asked = purchase(f41=None, f48=Parts([("01", METER), ("99", "x" * 900)]))
         long = framed(bank.profile.framing, bank.profile.packager.encode(asked))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(bank.peer.links.connections) == 2:
                 deaf.writer.write(long * 200)
                 await asyncio.sleep(0.005)
@@ -275,7 +275,7 @@ class Switch:
         self.lines.put_nowait(Line(self.profile, reader, writer))
 
     async def line(self) -> Line:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.lines.get()
 
 
@@ -311,7 +311,7 @@ async def test_we_dial_sign_on_and_dial_again(counter: Counter, tmp_path: Path) 
 
 async def _request(line: Line) -> Message:
     """The next request of the gateway."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for message in list(line.came.values()):
                 if message.mti == "0800":
@@ -322,7 +322,7 @@ async def _request(line: Line) -> Message:
 async def test_a_stop_writes_the_answers_that_are_owed(counter: Counter, bank: Bank) -> None:
     line = await bank.line()
     line.send(*(purchase(stan) for stan in range(1, 21)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not bank.peer.waiting:
             await asyncio.sleep(0)
     stopping = asyncio.ensure_future(bank.peer.stop())

@@ -40,14 +40,14 @@ async def bank(counter: Counter) -> AsyncIterator[Bank]:
 
 async def until_asked(module: WaitingModule) -> None:
     """Wait until the module is at a token."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not module.asked:
             await asyncio.sleep(0.005)
 
 
 async def until_stored(counter: Counter, count: int, state: str) -> None:
     """Wait until so many purchases are in a state."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await counter.count(tables.purchase, tables.purchase.c.state == state) != count:
             await asyncio.sleep(0.005)
 
@@ -94,7 +94,7 @@ async def test_an_answer_goes_out_on_another_link_if_its_own_is_gone(bank: Bank,
     first.send(purchase())
     await until_asked(module)
     first.cut()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(bank.peer.links.connections) > 1:
             await asyncio.sleep(0.005)
     module.go.set()
@@ -105,7 +105,7 @@ async def all_gone(bank: Bank, *lines: Line) -> None:
     """Cut links, and wait until the gateway knows."""
     for line in lines:
         line.cut()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while bank.peer.links.connections:
             await asyncio.sleep(0.005)
 
@@ -120,7 +120,7 @@ async def test_what_could_not_be_written_is_taken_back_without_the_bank_s_word(
         await all_gone(bank, line)
         module.go.set()
         await until_stored(counter, 1, "VENDED")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while bank.peer.waiting:
                 await asyncio.sleep(0.005)
         line = await bank.line()

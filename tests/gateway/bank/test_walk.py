@@ -102,7 +102,7 @@ class _Walk:
             await asyncio.sleep(0)
 
     async def done(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.peer.waiting:
                 await self.settle()
 

@@ -217,7 +217,7 @@ async def test_money_that_was_kept_pays_also_for_a_purchase_that_waited_for_its_
         ids = [row["id"] for row in await till.rows(tables.purchase)]
         ended = [till.desk.end_of(purchase) for purchase in ids[1:]]
         module.go.set()
-        await asyncio.wait_for(asyncio.gather(*ended), 20)
+        await asyncio.wait_for(asyncio.gather(*ended), 60)
         assert (await till.states())[1:] == ["VENDED", "VENDED"], "nobody is asked for money that is here"
         assert await till.balance(f"prepaid:{STRANGER}") == 0
         await till.check()
