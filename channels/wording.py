@@ -18,6 +18,7 @@ counter_paid    [cash_minor card_minor cheque_minor]
 counter_in_progress  reference [drn amount_minor]
 counter_copy
 counter_price   as price
+counter_debt    debt taken_minor left_minor
 counter_just_bought  as just_bought
 opted_out       [utility]
 opted_in        [utility]

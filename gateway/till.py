@@ -190,7 +190,8 @@ class Till:
     def _receipt(self, found: Receipt, *, is_copy: bool) -> str:
         """The receipt in the station's language: where and by whom, tokens and split, what was paid with."""
         row, shop = found.purchase, self.shop
-        sold = sold_message(shop, row, found.drn, json.loads(row.sale or "{}"), list(found.tokens), 0)
+        split = json.loads(row.sale or "{}")
+        sold = sold_message(shop, row, found.drn, split, list(found.tokens), 0)
         head = {
             "utility": shop.settings.utility.name,
             "station": f"{found.station} {found.station_name}",
@@ -203,12 +204,23 @@ class Till:
             *([Message("counter_copy", {})] if is_copy else []),
             # The station's own balance is not for the customer.
             Message(sold.key, {name: value for name, value in sold.values.items() if name != "balance_minor"}),
+            *(Message("counter_debt", shop.money(**values)) for values in _debts_of(split)),
             Message("counter_paid", paid),
         ]
         return "\n".join(self._text(part, row.language).strip("\n") for part in parts)
 
     def _text(self, message: Message, language: str) -> str:
         return wording.render(message, language, self.catalogue)
+
+
+def _debts_of(split: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a sale took for each debt, and what it left of it; of the account before it, as it is kept with the sale."""
+    owed = {debt["id"]: debt["outstanding_minor"] for debt in split.get("account", {}).get("debts", ())}
+    return [
+        {"debt": code, "taken_minor": taken, "left_minor": owed[code] - taken}
+        for code, taken in split.get("debts_minor", {}).items()
+        if code in owed
+    ]
 
 
 @asynccontextmanager

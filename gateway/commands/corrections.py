@@ -535,7 +535,8 @@ def _purchase_reverse(session: Session) -> int:
 
     result = session.in_books(work)
     if result.answer is Answer.REFUSED:
-        say(f"{options.receipt}: it stands ({result.reason})")
+        way = "; two people correct it: prepaid corrections ask" if result.reason is Reason.TOKEN_DISCLOSED else ""
+        say(f"{options.receipt}: it stands ({result.reason}){way}")
         return NO
     say(f"{options.receipt}: {result.answer}")
     return WELL

@@ -213,6 +213,8 @@ def _release(session: Session) -> int:
 
 def _withdraw(session: Session) -> int:
     options = session.options
+    if not options.reason.strip():
+        raise Unusable("--reason: why it is withdrawn expected; it goes into the audit log")
 
     def work() -> int:
         start = _start(options.start)

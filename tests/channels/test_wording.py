@@ -97,6 +97,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "sold_at": "2026-06-05 11:15",
     },
     "counter_copy": {},
+    "counter_debt": {**MONEY, "debt": "DB-0001", "taken_minor": 30_000, "left_minor": 390_000},
     "counter_just_bought": {
         "drn": "04012345676",
         "amount_minor": 50_000,

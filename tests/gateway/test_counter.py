@@ -382,6 +382,13 @@ def test_whoever_types_sees_owner_and_price_first_and_sells_by_an_empty_line(
     lone.check()
 
 
+def test_a_receipt_tells_each_debt_and_what_is_left_of_it(lone: Terminal) -> None:
+    for left in ("3,900", "3,600"):
+        sold = lone.type(f"sell --as op.ann --meter {OTHER} --amount 1000 --nth {1 if left == '3,900' else 2}").out
+        assert f"\nDebt DB-0001: 300 paid, {left} left\n" in sold
+    assert "3,600 left" in lone.well(f"sell --as op.ann --again {_receipt(sold)}")
+
+
 def test_what_a_terminal_sold_and_did_not_live_to_print_is_printed_by_the_next_one(
     desk: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,9 +306,11 @@ def test_an_entered_draft_is_tried_released_and_listed(desk: Desk, out: Callable
     document = json.loads(out())
     assert [version["effective_from"][:7] for version in document["versions"]] == ["2026-01", "2026-07", "2026-09"]
     assert desk.run("tariff", "check", desk.write("again.json", document)) == 0
-    assert desk.run("tariff", "withdraw", "D1-FLAT", "2026-09-01T00:00", login="fin.zoe") == 0
+    assert desk.run("tariff", "withdraw", "D1-FLAT", "2026-09-01T00:00", login="fin.zoe") == 2
+    why = ("--reason", "the gazette was wrong")
+    assert desk.run("tariff", "withdraw", "D1-FLAT", "2026-09-01T00:00", *why, login="fin.zoe") == 0
     assert desk.run("tariff", "preview", "--draft", "D1-FLAT") == 1
-    assert desk.run("tariff", "withdraw", "D1-FLAT", "2026-07-01", login="fin.zoe") == 1
+    assert desk.run("tariff", "withdraw", "D1-FLAT", "2026-07-01", *why, login="fin.zoe") == 1
     a = tables.audit.c
     rows = desk.rows(sa.select(a.who, a.deed).where(a.deed.like("tariff.%")).order_by(a.seq))
     assert [tuple(row) for row in rows] == [
