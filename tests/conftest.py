@@ -8,16 +8,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ledger.store import migrate
 from tests.postgres import NONE_FOUND, Cluster, find_binaries, in_a_thread, postgres
 
 # The same examples each time, so that a change is judged by itself; `make search` looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("search", print_blob=True)
+# How long an example takes says something of the machine only.
+_PATIENT: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _PATIENT, derandomize=True)
+settings.register_profile("search", _PATIENT, print_blob=True)
 settings.load_profile("same")
 
 
