@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 from channels.iso8583 import shipped
 from channels.iso8583.switch import BankSwitch, Fault, SwitchSettings
-from channels.iso8583.switch_books import Fate, unresolved
+from channels.iso8583.switch_books import Fate, Patience, unresolved
 from channels.iso8583.switch_messages import Terminal
 from gateway.world import RealWorld, seeded
 from ledger import bankdays
@@ -81,7 +81,13 @@ async def day(url: str, folder: Path, purchases: int, seed: int, patience_s: flo
     }
     config = folder / "prepaid.toml"
     switch = BankSwitch(
-        SwitchSettings(port=port, answer_timeout_s=0.8, terminals=(Terminal(currency="404"),), fault_rates=RATES),
+        SwitchSettings(
+            port=port,
+            answer_timeout_s=0.8,
+            terminals=(Terminal(currency="404"),),
+            patience=Patience(reversals=300),  # a bank's store-and-forward does not tire while a gateway starts
+            fault_rates=RATES,
+        ),
         shipped.shipped("atm87"),
         now=world.now,
         local=lambda moment: moment.astimezone(zone),

@@ -42,7 +42,7 @@ from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
 from gateway.purchase import ENDS, State
 from gateway.vend import Shop
-from ledger import tables
+from ledger import correction_tables, tables
 from ledger.openings import Opening
 from ledger.trial_balance import broken_invariants
 from ledger.unit import Meter, PurchaseRow, TokenRow
@@ -232,6 +232,7 @@ class Books:
         self.replies_of: defaultdict[UUID, list[Any]] = defaultdict(list)
         for row in self.outbox.values():
             self.replies_of[row.request_id].append(row)
+        self.resold = {row.sealed_id for row in rows(correction_tables.resale)}
         self.points = {row.id: row for row in rows(tables.service_point)}
         self.debts = {row.code: row for row in rows(tables.debt)}
         self.sales = Counter(row.purchase_id for row in rows(tables.txn) if row.kind == "sale")
