@@ -110,9 +110,9 @@ suspense_step = table(
     "suspense_step",
     id_("item_id", sa.ForeignKey("suspense.id"), primary_key=True),
     int_("seq", primary_key=True, autoincrement=False),
-    text_("step"),  # ASKED, APPROVED, REFUSED, FAILED
-    text_("how"),  # WALLET, REFUND, PAY_OUT, WRITE_OFF
-    text_("target"),  # an account number, a phone
+    text_("step"),  # ASKED, APPROVED, REFUSED, FAILED, LATE: the source said otherwise after people had decided
+    text_("how"),  # WALLET, REFUND, PAY_OUT, WRITE_OFF, REFUND_DONE, REFUND_NOT_DONE
+    text_("target"),  # an account number, a phone, what the source calls a refund
     text_("who"),
     text_("reason"),
     at_("at"),
@@ -130,11 +130,11 @@ source_refund = table(
     text_("currency"),
     text_("state"),  # OWED, ASKED, UNCLEAR, DONE, FAILED
     text_("provider_ref"),
-    text_("why", nullable=True),
+    text_("why", nullable=True),  # why it failed, a name of gateway.payments.contract.Why; OFFICE: people have seen so
     at_("created_at"),
     at_("closed_at", nullable=True),
     int_("tries"),
-    at_("next_ask_at", nullable=True),
+    at_("next_ask_at", nullable=True),  # empty also while people decide how it went
     sa.CheckConstraint("amount_minor > 0", name="amount"),
     sa.Index("ix_source_refund_item_id", "item_id"),
     sa.Index("ix_source_refund_provider_ref", "source", "provider_ref"),  # statements name refunds by it

@@ -34,9 +34,19 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     way.add_argument("--write-off", action="store_true", help="what its source took back after the sale is lost")
     refunding = group.command("refund", _ask, "ask for it to be given back to its payer by its source", people=1)
     refunding.add_argument("code")
+    ending = group.command(
+        "end-refund", _end, "ask to end a refund whose source never says how it went, by what was seen there", people=1
+    )
+    ending.add_argument("code")
+    seen = ending.add_mutually_exclusive_group(required=True)
+    seen.add_argument("--done", metavar="REFERENCE", help="it was given back; what its source calls that")
+    seen.add_argument("--not-done", action="store_true", help="it was not, and will not be; the item is open again")
     group.command("approve", _decide, "do what another person asked for", people=1).add_argument("code")
     group.command(
-        "refuse", _decide, "do not; it is open again. Also of a refund that was never sent", people=1
+        "refuse",
+        _decide,
+        "do not; it is open again. Also of a refund that was never sent; one that was is asked about again",
+        people=1,
     ).add_argument("code")
 
 
@@ -64,6 +74,8 @@ def _show(session: Session) -> int:
             item = suspense.known(connection, code)
             lines = [_line(session, item), f"receipt {suspense.receipt_of(connection, item)}"]
             lines[1] += f"  paid for {item.account_ref!r}  by {item.payer}"
+            for refund in suspense.refunds_of(connection, item.id):
+                lines.append(_refund_line(refund))
             for one in suspense.decisions(connection, item.id):
                 lines.append(f"{one.at:%Y-%m-%d %H:%M} UTC  {one.step} {one.how} {one.target}  {one.who}: {one.reason}")
             if item.resolution:
@@ -101,6 +113,21 @@ def _ask(session: Session) -> int:
     return WELL
 
 
+def _end(session: Session) -> int:
+    options = session.options
+    how, target = (suspense.REFUND_NOT_DONE, "") if options.not_done else (suspense.REFUND_DONE, options.done)
+
+    async def work(books: Books) -> SuspenseRow:
+        return await books.write(
+            lambda connection: suspense.ask_end(
+                connection, options.code, how, target, by=books.first, origin=books.origin
+            )
+        )
+
+    say(f"{_line(session, session.in_books(work))}; another person of FINANCE approves it")
+    return WELL
+
+
 def _decide(session: Session) -> int:
     options, new_id, today = session.options, session.world.new_id(), local_now(session).date()
 
@@ -122,3 +149,11 @@ def _line(session: Session, item: SuspenseRow) -> str:
         f"suspense {item.code}  {item.source}  {shown(session, item.amount_minor)}  {item.reason}  {item.state}"
         f"  {days} days"
     )
+
+
+def _refund_line(refund: suspense.Refund) -> str:
+    """By what names the office finds a refund at its source."""
+    named = f", there {refund.provider_ref}" if refund.provider_ref else ""
+    why = f" ({refund.why})" if refund.why else ""
+    since = f"{refund.created_at:%Y-%m-%d %H:%M} UTC"
+    return f"refund {refund.id}{named}: {refund.state}{why}, since {since}, sent or asked about {refund.tries} times"

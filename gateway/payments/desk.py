@@ -333,7 +333,9 @@ class PaymentDesk:
             await self._store.transact(partial(self._refund_waits, refund.id, state, ref, at))
             return
         txn_id, today = self._shop.world.new_id(), self._shop.local(now).date()
-        await self._store.transact(partial(self._refund_ends, refund.id, why, txn_id, today, now))
+        ends = partial(self._refund_ends, refund.id, why, txn_id, today, now, self._shop.settings.gateway.node)
+        if await self._store.transact(ends) is suspense.Word.CONTRADICTS:
+            log.error("a source says of a refund what people have decided otherwise", extra={"refund": str(refund.id)})
 
     @staticmethod
     def _refund_waits(refund_id: UUID, state: str, ref: str, at: datetime, connection: Any) -> None:
@@ -341,9 +343,9 @@ class PaymentDesk:
 
     @staticmethod
     def _refund_ends(
-        refund_id: UUID, why: str | None, txn_id: UUID, today: date, now: datetime, connection: Any
-    ) -> None:
-        suspense.refund_ended(connection, refund_id, why, txn_id, today, now)
+        refund_id: UUID, why: str | None, txn_id: UUID, today: date, now: datetime, node: str, connection: Any
+    ) -> suspense.Word:
+        return suspense.refund_ended(connection, refund_id, why, txn_id, today, now, node)
 
     async def _count(self) -> None:
         now = self._shop.world.now()

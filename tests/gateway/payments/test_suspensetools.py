@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from channels.commands import Unreadable
 from config.settings import Settings
 from gateway.commands import suspense
 from gateway.desk import VendingDesk
 from gateway.metrics import Metrics
-from gateway.payments.contract import Can, PaymentState
+from gateway.payments.contract import Can, Event, PaymentState, Unknown
 from gateway.payments.desk import PaymentDesk
 from gateway.vend import Shop
-from ledger import payment_tables
+from ledger import audit, payment_tables
+from ledger import suspense as refunds
 from ledger.reasons import Reason
 from ledger.records import ensure_accounts
 from ledger.store import open_store
@@ -37,8 +40,10 @@ def office(
     return Terminal(tmp_path, database_url, monkeypatch, capsys).set_up()
 
 
-def _at_the_source(office: Terminal, money: MobileMoney, work: Callable[[Till], Awaitable[None]]) -> None:
-    """Let payments happen in the office's books."""
+def _at_the_source(
+    office: Terminal, money: MobileMoney, work: Callable[[Till], Awaitable[None]], *, agrees: bool = True
+) -> None:
+    """Let payments happen in the office's books; `agrees`: they are at one with the source's statement after that."""
 
     async def run() -> None:
         store = await open_store(office.url)
@@ -52,7 +57,7 @@ def _at_the_source(office: Terminal, money: MobileMoney, work: Callable[[Till], 
         try:
             await work(till)
             await till.settle()
-            await till.check()
+            await (till.check() if agrees else till.counter.check_books())
         finally:
             await payments.close()
             await desk.close()
@@ -240,3 +245,174 @@ def test_a_refund_that_was_never_sent_is_taken_back(office: Terminal) -> None:
     _at_the_source(office, money, ask)  # of three refunds one is sent; whether it was heard is not known
     assert money.refunds == []
     office.no(f"suspense refuse {code} --as fin.max --reason x", "its source may have it")
+
+
+# --- refunds that stay in doubt ---
+
+
+@dataclass
+class Mute(MobileMoney):
+    """A source as M-Pesa is: it refuses what it has done already, and never says that it has."""
+
+    async def refund_status(self, key: UUID, provider_ref: str) -> Unknown:
+        return Unknown(is_certain=False)
+
+
+def _in_doubt(office: Terminal, first: str) -> tuple[Mute, str]:
+    """A source, and the code of an item whose refund it refuses since a first call that went so."""
+    money = Mute(now=office.world.now, refunds=[first, *["declined"] * 50])
+    _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 30_000)))
+    code = _code(office)
+    office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
+    _looks(office, money, 5)
+    assert "REFUNDING" in office.well(f"suspense show {code} --as fin.zoe")
+    return money, code
+
+
+def _looks(office: Terminal, money: MobileMoney, times: int) -> None:
+    async def look(till: Till) -> None:
+        for _ in range(times):
+            await till.payments.look_for_refunds()
+            await till.settle()
+            till.counter.world.advance(hours=2)
+
+    _at_the_source(office, money, look, agrees=False)
+
+
+def _deeds(office: Terminal) -> list[str]:
+    return [row.deed for row in office.read(lambda connection: audit.latest(connection, 100))]
+
+
+def test_a_refund_in_doubt_is_ended_as_done_by_two_people_of_finance(office: Terminal) -> None:
+    money, code = _in_doubt(office, "silent")
+    assert "UNCLEAR" in office.well(f"suspense show {code} --as aud.kay")
+    office.no(f"suspense end-refund {code} --done RF1 --as op.ben --reason 'seen it'", "FINANCE")
+    office.no(f"suspense end-refund {code} --done RF1 --as fin.zoe", "a --reason is expected")
+    office.no(f"suspense end-refund {code} --done ' ' --as fin.zoe --reason x", "what its source calls the refund")
+    told = office.well(f"suspense end-refund {code} --done RF1 --as fin.zoe --reason 'in the portal, line 7'")
+    assert "REFUNDING" in told and "another person of FINANCE" in told
+    office.no(f"suspense end-refund {code} --not-done --as fin.max --reason x", "asked for already")
+    office.no(f"suspense approve {code} --as fin.zoe --reason seen", "two people are needed")
+    office.no(f"suspense approve {code} --as op.ben --reason seen", "FINANCE")
+    left = len(money.refunds)
+    _looks(office, money, 2)
+    assert len(money.refunds) == left  # nobody asks while people decide
+    assert "RESOLVED" in office.well(f"suspense approve {code} --as fin.max --reason 'seen it too'")
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == money.taken_minor == 0
+    shown = office.well(f"suspense show {code} --as aud.kay")
+    assert "there RF1: DONE" in shown and "REFUNDED by fin.max" in shown and "in the portal, line 7" in shown
+    (row,) = office.read(lambda connection: connection.execute(payment_tables.source_refund.select()).all())
+    assert (row.state, row.provider_ref, row.next_ask_at) == ("DONE", "RF1", None)
+
+    word = money.paybill(STRANGER, "rent", 30_000)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    second = _code(office)
+    office.well(f"suspense refund {second} --as fin.zoe --reason 'asked for it'")
+    office.well(f"suspense approve {second} --as fin.max --reason agreed")
+    office.no(f"suspense end-refund {second} --done RF2 --as fin.zoe --reason x", "never sent")
+    money.refunds.insert(0, "lost")
+    _looks(office, money, 2)
+    office.no(f"suspense end-refund {second} --done RF1 --as fin.zoe --reason x", "another refund")
+    office.check()
+
+
+def test_a_late_word_of_what_people_ended_as_done_is_noted_and_not_booked_again(office: Terminal) -> None:
+    money, code = _in_doubt(office, "silent")
+    office.well(f"suspense end-refund {code} --done RF1 --as fin.zoe --reason 'in the portal'")
+    office.well(f"suspense approve {code} --as fin.max --reason 'seen it too'")
+    word = replace(_first_payment(office), state=PaymentState.REVERSED)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    events = office.read(lambda connection: connection.execute(payment_tables.payment_event.select()).all())
+    assert ("REVERSED", "NOTED") in [(row.said, row.outcome) for row in events]
+    assert _ends(office, "REFUSED") is refunds.Word.CONTRADICTS  # an answer that was on its way
+    assert _ends(office, None) is refunds.Word.KNOWN
+    assert "suspense.refund_late" in _deeds(office)
+    assert "LATE REFUND" in office.well(f"suspense show {code} --as aud.kay")
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    office.check()
+
+
+def _not_done(office: Terminal, code: str) -> None:
+    office.well(f"suspense end-refund {code} --not-done --as fin.zoe --reason 'not in the portal'")
+    office.no(f"suspense approve {code} --as fin.max --reason agreed", "may still be at it")
+    office.world.advance(seconds=121)
+    assert "OPEN" in office.well(f"suspense approve {code} --as fin.max --reason agreed")
+
+
+def test_a_refund_in_doubt_is_ended_as_not_done_and_the_item_is_open_again(office: Terminal) -> None:
+    money, code = _in_doubt(office, "lost")
+    office.well(f"suspense end-refund {code} --not-done --as fin.zoe --reason 'not in the portal'")
+    assert "REFUNDING" in office.well(f"suspense refuse {code} --as fin.max --reason 'look again'")
+    left = len(money.refunds)
+    _looks(office, money, 1)
+    assert len(money.refunds) == left - 1  # it is asked again
+    office.no(f"suspense refuse {code} --as fin.max --reason x", "its source may have it")
+    _not_done(office, code)
+    left = len(money.refunds)
+    _looks(office, money, 2)
+    assert len(money.refunds) == left and office.balance("suspense:mpesa") == 30_000
+    office.well(f"suspense resolve {code} --wallet A100002 --as fin.zoe --reason 'his brother paid'")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
+    # It was given back all the same: what was given to the wallet is a case for people, and nothing is booked twice.
+    assert _ends(office, None) is refunds.Word.CONTRADICTS
+    assert office.balance("suspense:mpesa") == 0 and "suspense.refund_late" in _deeds(office)
+    word = money.take_back(_first_payment(office))
+    _at_the_source(office, money, lambda till: till.hears(word))
+    assert "-300.00  TAKEN_BACK  OPEN" in office.well("suspense list --as cc.pam")
+    office.check()
+
+
+def test_what_was_given_back_after_all_is_booked_once_while_its_item_is_open(office: Terminal) -> None:
+    money, code = _in_doubt(office, "silent")
+    _not_done(office, code)
+    assert _ends(office, None) is refunds.Word.CONTRADICTS
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    assert "REFUNDED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
+    assert _ends(office, None) is refunds.Word.KNOWN
+    word = replace(_first_payment(office), state=PaymentState.REVERSED)
+    _at_the_source(office, money, lambda till: till.hears(word))
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    office.check()
+
+
+def test_a_payment_that_its_source_has_taken_back_is_not_ended_as_not_done(office: Terminal) -> None:
+    money, code = _in_doubt(office, "silent")
+    office.well(f"suspense end-refund {code} --not-done --as fin.zoe --reason 'not in the portal'")
+    office.world.advance(minutes=5)
+    word = replace(_first_payment(office), state=PaymentState.REVERSED)
+    _at_the_source(office, money, lambda till: till.hears(word), agrees=False)
+    office.no(f"suspense approve {code} --as fin.max --reason agreed", "was taken back")
+    office.well(f"suspense refuse {code} --as fin.max --reason 'it is done'")
+    _looks(office, money, 1)
+    assert "REVERSED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
+    assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
+    office.check()
+
+
+def _first_payment(office: Terminal) -> Event:
+    """The word of the first payment that came in."""
+    p = payment_tables.payment
+    row = office.read(lambda connection: connection.execute(p.select().order_by(p.c.id)).first())
+    return Event(
+        PaymentState.SUCCESS,
+        office.world.now(),
+        receipt=row.receipt,
+        payer=row.payer,
+        account_ref=row.account_ref,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+    )
+
+
+def _ends(office: Terminal, why: str | None) -> refunds.Word:
+    """The source's last word on the first refund comes in: that it is done, or why it will not be."""
+    r, now, new_id = payment_tables.source_refund, office.world.now(), office.world.new_id()
+
+    def write(connection: sa.Connection) -> refunds.Word:
+        first = connection.execute(sa.select(r.c.id).order_by(r.c.id).limit(1)).scalar_one()
+        return refunds.refund_ended(connection, first, why, new_id, now.date(), now, "node")
+
+    word: refunds.Word = office.read(write)
+    return word
