@@ -26,7 +26,17 @@ from ledger.accounts import id_of
 from ledger.audit import Origin
 from ledger.batch import BLOCK_METER
 from ledger.correction_tables import correction_state
-from ledger.corrections import Addressee, Case, CorrectionRefused, Kind, Owner, State, require_source, require_there
+from ledger.corrections import (
+    Addressee,
+    Case,
+    CorrectionRefused,
+    Kind,
+    Owner,
+    State,
+    require_reason,
+    require_source,
+    require_there,
+)
 from ledger.operators import require_other
 from ledger.pricing import Tariff
 from ledger.unit import Meter, Need, Point, PurchaseRow, Unit
@@ -81,6 +91,7 @@ class Approve:
 
     def decide(self, unit: Unit) -> Approved | None:
         case = self.case
+        require_reason(self.origin)
         require_other(case.asked_by, self.origin.who, f"correction {case.code}")
         (mine,) = [one for one in unit.corrections[case.purchase_id] if one.id == case.id]
         if (mine.seq, mine.issue_id) != (case.seq, case.issue_id):

@@ -286,8 +286,15 @@ def require_there(owner: Owner, is_there: bool) -> None:
         )
 
 
+def require_reason(origin: Origin) -> None:
+    """Refuse a decision of which nobody could read later why it was taken."""
+    if not origin.reason.strip():
+        raise CorrectionRefused("a --reason is expected: it goes into the audit log")
+
+
 def refuse(connection: sa.Connection, code: str, origin: Origin) -> Case:
     """Another person says no; again changes nothing. CorrectionRefused once it is approved. Audited."""
+    require_reason(origin)
     case = find(connection, code, lock=True)
     if case.state is State.REFUSED:
         return case

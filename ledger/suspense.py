@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ledger import audit, books, customers, entries, tables
 from ledger.accounts import id_of
 from ledger.audit import Origin
-from ledger.corrections import CorrectionRefused
+from ledger.corrections import CorrectionRefused, require_reason
 from ledger.customers import CLOSED
 from ledger.operators import Operator, Role, require_other, require_role
 from ledger.payment_rows import ASKED, OPEN, REFUNDING, RESOLVED, Resolution, SuspenseRow
@@ -138,8 +138,7 @@ def ask(connection: sa.Connection, code: str, how: str, target: str, *, by: Oper
     require_role(by, *_DECIDES)
     item = known(connection, code, lock=True)
     _require_state(item, OPEN)
-    if not origin.reason:
-        raise SuspenseRefused("a reason is needed")
+    require_reason(origin)
     if (how == WRITE_OFF) != (item.amount_minor < 0):
         raise SuspenseRefused("only what its source took back is written off, and nothing else is done with it")
     if how == WALLET:
@@ -158,6 +157,7 @@ def refuse(connection: sa.Connection, code: str, *, by: Operator, origin: Origin
     Where it was asked to end a refund, that goes on instead.
     """
     require_role(by, *_DECIDES)
+    require_reason(origin)
     item, refund = _with_refund(connection, code)
     last = decisions(connection, item.id)[-1:]
     if refund is not None and _is_asked_to_end(last):
@@ -187,6 +187,7 @@ def approve(
 ) -> SuspenseRow:
     """Approve what another person asked for, and post it; a refund is owed to its source under the key `new_id`."""
     require_role(by, *_DECIDES)
+    require_reason(origin)
     item, refund = _with_refund(connection, code)
     if refund is not None and _is_asked_to_end(decisions(connection, item.id)[-1:]):
         _end_by_hand(connection, item, refund, new_id, today, by, origin)
@@ -415,8 +416,7 @@ def ask_end(
         raise SuspenseRefused(f"to end the refund of suspense {item.code} was asked for already: approve or refuse it")
     if refund["state"] == "OWED" and not refund["tries"]:
         raise SuspenseRefused(f"the refund of suspense {item.code} was never sent: suspense refuse {item.code} ends it")
-    if not origin.reason.strip():
-        raise SuspenseRefused("a --reason is expected: what was seen at the source, where, and when")
+    require_reason(origin)
     if how == REFUND_DONE and not (target.isprintable() and 0 < len(target.strip()) <= REFERENCE_MAX):
         raise SuspenseRefused(f"what its source calls the refund expected, at most {REFERENCE_MAX} characters")
     _require_end(connection, item, refund, how, target)

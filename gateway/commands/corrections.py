@@ -514,8 +514,7 @@ def _purchase_reverse(session: Session) -> int:
         life = await books.read(lambda connection: statements.purchase(connection, options.receipt))
         if life is None or life.request is None:
             raise Unusable(f"no purchase has the receipt {options.receipt}")
-        if not books.origin.reason.strip():
-            raise CorrectionRefused("a --reason is expected: it goes into the audit log")
+        corrections.require_reason(books.origin)
         asked = Reversal(
             original=str(life.request["idem_key"]),
             key=f"office|{new_id}",

@@ -118,7 +118,7 @@ def _refund(desk: Terminal, receipt: str, to: str) -> str:
 def test_a_refund_of_a_counter_sale_comes_out_of_the_drawer_or_the_office(desk: Terminal, to: str) -> None:
     desk.well("shifts open --as op.ann")
     sold = desk.well(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
-    desk.well(f"corrections approve {_refund(desk, _receipt(sold), to)} --as fin.zoe")
+    desk.well(f"corrections approve {_refund(desk, _receipt(sold), to)} --as fin.zoe --reason agreed")
     desk.check()
     again = desk.type(f"sell --as op.ann --meter {METER} --amount 500 --key k1")
     assert (again.code, tokens_in(again.out)) == (1, []) and "was given back" in again.out
@@ -156,9 +156,11 @@ def test_a_drawer_that_was_counted_gives_nothing_back(lone: Terminal) -> None:
     sold = lone.well(f"sell --as op.ann --meter {METER} --amount 500")
     lone.well("shifts close --as op.ann --count 500=1")
     code = _refund(lone, _receipt(sold), "source")
-    lone.no(f"corrections approve {code} --as fin.zoe", "is closed")
-    lone.well(f"corrections refuse {code} --as fin.zoe")
-    lone.well(f"corrections approve {_refund(lone, _receipt(sold), 'cash')} --as fin.zoe")
+    lone.no(f"corrections approve {code} --as fin.zoe --reason agreed", "is closed")
+    for deed in ("approve", "refuse"):
+        lone.no(f"corrections {deed} {code} --as fin.zoe", "a --reason is expected")
+    lone.well(f"corrections refuse {code} --as fin.zoe --reason agreed")
+    lone.well(f"corrections approve {_refund(lone, _receipt(sold), 'cash')} --as fin.zoe --reason agreed")
     assert lone.balance("owed:ST001") == -50_000
     lone.check()
 

@@ -262,7 +262,7 @@ def _one(desk: Terminal, sold: list[str], number: int, what: str, *more: Any) ->
         kind, _, how = what.partition(" ")
         asked = desk.type(f"corrections ask {kind} {receipt} {how}{meter} --as op.ann {said}")
         if asked.code == 0:
-            desk.type(f"corrections approve {asked.out.split(':')[0]} --as fin.zoe")
+            desk.type(f"corrections approve {asked.out.split(':')[0]} --as fin.zoe --reason agreed")
 
 
 def _in_drawers(connection: sa.Connection) -> int:

@@ -79,14 +79,16 @@ def test_money_is_put_into_a_wallet_by_two_people(office: Terminal) -> None:
     office.no(f"suspense resolve {code} --wallet A100002 --as cc.pam --reason x", "has not the role")
     office.no(f"suspense resolve {code} --wallet A9 --as fin.zoe --reason x", "no customer")
     office.no(f"suspense resolve {code} --write-off --as fin.zoe --reason x", "only what its source took back")
-    office.no(f"suspense approve {code} --as fin.zoe", "is OPEN, not ASKED")
+    office.no(f"suspense approve {code} --as fin.zoe --reason agreed", "is OPEN, not ASKED")
     office.no("suspense show NOPE --as fin.zoe", "nothing in suspense")
     assert "another person" in office.well(
         f"suspense resolve {code} --wallet A100002 --as fin.zoe --reason 'his brother paid'"
     )
-    office.no(f"suspense approve {code} --as fin.zoe", "two people are needed")
+    office.no(f"suspense approve {code} --as fin.zoe --reason agreed", "two people are needed")
+    for deed in ("approve", "refuse"):
+        office.no(f"suspense {deed} {code} --as fin.max --reason ' '", "a --reason is expected")
     before = office.balance("wallet:A100002")
-    assert "RESOLVED" in office.well(f"suspense approve {code} --as fin.max")
+    assert "RESOLVED" in office.well(f"suspense approve {code} --as fin.max --reason agreed")
     assert office.balance("wallet:A100002") == before + 30_000 and office.balance("suspense:mpesa") == 0
     shown = office.well(f"suspense show {code} --as aud.kay")
     assert "ASKED WALLET A100002  fin.zoe: his brother paid" in shown and "WALLET by fin.max" in shown
@@ -103,7 +105,7 @@ def test_a_refund_goes_back_once_whatever_gets_lost(office: Terminal, how: list[
     office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
     office.well(f"suspense refuse {code} --as fin.max --reason 'ask again'")
     office.well(f"suspense refund {code} --as fin.zoe --reason 'asked again'")
-    assert "REFUNDING" in office.well(f"suspense approve {code} --as fin.max")
+    assert "REFUNDING" in office.well(f"suspense approve {code} --as fin.max --reason agreed")
     money.refunds = list(how)
 
     async def give_back(till: Till) -> None:
@@ -126,7 +128,7 @@ def test_a_refund_that_its_source_declines_leaves_the_item_open(office: Terminal
     _at_the_source(office, money, lambda till: till.hears(money.paybill(STRANGER, "rent", 30_000)))
     code = _code(office)
     office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
-    office.well(f"suspense approve {code} --as fin.max")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
 
     async def look(till: Till) -> None:
         await till.payments.look_for_refunds()
@@ -150,7 +152,7 @@ def test_what_a_source_took_back_after_the_sale_is_written_off_by_two(office: Te
     code = _code(office)
     office.no(f"suspense refund {code} --as fin.zoe --reason x", "only what its source took back")
     office.well(f"suspense resolve {code} --write-off --as fin.zoe --reason 'the payer is gone'")
-    office.well(f"suspense approve {code} --as fin.max")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
     assert (office.balance("loss:payments"), office.balance("suspense:mpesa")) == (-30_000, 0)
     office.check()
 
@@ -165,7 +167,7 @@ def test_what_its_source_takes_back_while_people_decide_on_it_is_decided(office:
     office.well(f"suspense {how.format(code)} --as fin.zoe --reason 'his brother paid'")
     _at_the_source(office, money, lambda till: till.hears(money.take_back(word)))
     assert office.balance("clearing:mpesa") == office.balance("suspense:mpesa") == 0
-    office.no(f"suspense approve {code} --as fin.max", "is RESOLVED, not ASKED")
+    office.no(f"suspense approve {code} --as fin.max --reason agreed", "is RESOLVED, not ASKED")
     assert "REVERSED by mpesa" in office.well(f"suspense show {code} --as aud.kay")
     office.check()
 
@@ -176,7 +178,7 @@ def test_a_refund_that_is_declined_because_its_source_took_the_money_back_itself
     _at_the_source(office, money, lambda till: till.hears(word))
     code = _code(office)
     office.well(f"suspense refund {code} --as fin.zoe --reason 'asked for it'")
-    office.well(f"suspense approve {code} --as fin.max")
+    office.well(f"suspense approve {code} --as fin.max --reason agreed")
 
     async def taken_back(till: Till) -> None:
         await till.hears(money.take_back(word))
