@@ -369,13 +369,15 @@ def open_batch(
 ) -> Batch:
     """Gather closed shifts of a station, or all of them that are not banked, into a batch. By its people or FINANCE.
 
-    Refuses UNKNOWN, STATE for a shift that is open or in another batch, NOTHING.
+    Refuses UNKNOWN, STATE for a shift that is open or in another batch, NOTHING; FUNDS where their drawers have given
+    out more than they took, for no bank takes that in.
     """
     require_role(by, *_ENTERS)
     _require_own(by, station)
     at = stations.known(connection, station, lock=True)
     h = shift.c
-    free = sa.select(h.id, h.code).where(h.station_id == at.id, h.state != OPEN, h.batch_id.is_(None))
+    held = (h.counted_cash_minor + h.counted_cheque_minor).label("held")
+    free = sa.select(h.id, h.code, held).where(h.station_id == at.id, h.state != OPEN, h.batch_id.is_(None))
     if shifts:
         free = free.where(h.code.in_(shifts))
     found = connection.execute(free.order_by(h.code).with_for_update()).all()
@@ -386,6 +388,14 @@ def open_batch(
         )
     if not found:
         raise StationRefused(StationFault.NOTHING, f"station {station} has no closed shift that is not in a batch")
+    held_minor = sum(int(row.held) for row in found)
+    if held_minor < 0:
+        names = ", ".join(row.code for row in found)
+        raise StationRefused(
+            StationFault.FUNDS,
+            f"the drawers of {names} have given out {-held_minor} minor units more than they took: nothing goes to the"
+            " bank until a later shift that took more is closed; put it into one batch with them",
+        )
     row = {
         "id": new.id,
         "code": new.code,
@@ -431,6 +441,44 @@ def bank(
     connection.execute(sa.update(b).where(b.c.code == code).values(**changes))
     after = {"state": BANKED, "amount_minor": slip.amount_minor, "deposit": entered.code}
     audit.note(connection, origin, "banking.banked", f"batch {code}", {"state": OPEN}, after)
+    return batch_known(connection, code)
+
+
+def require_money(connection: sa.Connection, code: str) -> int:
+    """What a batch brings to the bank, above zero. Refuses UNKNOWN, and NOTHING where no slip can be of it."""
+    found = batch_known(connection, code)
+    if found.shifts_minor <= 0:
+        raise StationRefused(
+            StationFault.NOTHING, f"batch {code} has no money for the bank, so there is no slip: banking close {code}"
+        )
+    return found.shifts_minor
+
+
+def close_batch(connection: sa.Connection, code: str, *, by: Operator, origin: Origin) -> Batch:
+    """Confirm a batch that has neither cash nor cheques: no slip, no deposit, nothing is posted.
+
+    Refuses UNKNOWN, STATE, and FUNDS for a batch with money.
+    """
+    require_role(by, *_ENTERS)
+    found = _locked_batch(connection, code)
+    _require_own(by, found.station)
+    if found.state != OPEN:
+        raise StationRefused(StationFault.STATE, f"batch {code} is {found.state}, not {OPEN}")
+    if found.shifts_minor != 0:
+        raise StationRefused(
+            StationFault.FUNDS, f"batch {code} holds {found.shifts_minor} minor units: only one of nothing is closed"
+        )
+    b = banking_batch
+    closed = {
+        "state": CONFIRMED,
+        "amount_minor": 0,
+        "banked_by": by.login,
+        "banked_at": origin.at,
+        "confirmed_at": origin.at,
+    }
+    connection.execute(sa.update(b).where(b.c.code == code).values(**closed))
+    after = {"state": CONFIRMED, "amount_minor": 0}
+    audit.note(connection, origin, "banking.closed", f"batch {code}", {"state": OPEN}, after)
     return batch_known(connection, code)
 
 

@@ -157,7 +157,7 @@ banking_batch = table(
     int_("amount_minor", nullable=True),  # cash and cheques of its shifts, once it is banked
     text_("banked_by", nullable=True),
     at_("banked_at", nullable=True),
-    id_("deposit_id", sa.ForeignKey("deposit.id"), nullable=True),
+    id_("deposit_id", sa.ForeignKey("deposit.id"), nullable=True),  # none of a batch of nothing
     at_("confirmed_at", nullable=True),
     sa.Index("ix_banking_batch_station_id", "station_id", "opened_at"),
     sa.Index("ix_banking_batch_deposit_id", "deposit_id"),

@@ -232,8 +232,9 @@ _INVARIANTS: dict[str, str] = {
         JOIN banking_batch b ON b.id = h.batch_id WHERE b.state <> 'OPEN') x GROUP BY id HAVING sum(amount) <> 0""",
     "a banking batch and its deposit disagree": """
         SELECT b.id FROM banking_batch b LEFT JOIN deposit d ON d.id = b.deposit_id
-        WHERE coalesce(d.state, '') <> CASE b.state WHEN 'BANKED' THEN 'ENTERED' WHEN 'CONFIRMED' THEN 'APPROVED'
-        ELSE '' END OR coalesce(d.amount_minor, 0) <> coalesce(b.amount_minor, 0)""",
+        WHERE coalesce(d.state, '') <> CASE WHEN b.state = 'BANKED' THEN 'ENTERED'
+        WHEN b.state = 'CONFIRMED' AND b.amount_minor <> 0 THEN 'APPROVED' ELSE '' END
+        OR coalesce(d.amount_minor, 0) <> coalesce(b.amount_minor, 0)""",
 }
 
 

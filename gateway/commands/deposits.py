@@ -47,6 +47,8 @@ def add_commands(subparsers: Any, *, world: World | None = None) -> None:
     banking = group.command("bank", _bank, "the batch is at the bank: enter its slip, for another to approve", people=1)
     banking.add_argument("code")
     _slip_options(banking)
+    closing = group.command("close", _close, "the batch has neither cash nor cheques: there is no slip", people=1)
+    closing.add_argument("code")
     showing = group.command("list", _batches, "the last banking batches of a station", people=1)
     showing.add_argument("station")
 
@@ -186,11 +188,20 @@ def _bank(session: Session) -> int:
     options, new, today = session.options, _new(session), local_now(session).date()
 
     def write(connection: Any, books: Books) -> Batch:
-        amount_minor = deposits.batch_known(connection, options.code).shifts_minor
+        amount_minor = deposits.require_money(connection, options.code)
         slip = Slip.of(options.bank, options.slip, amount_minor, options.paid_on, today)
         return deposits.bank(connection, options.code, new, slip, by=books.first, origin=books.origin)
 
     say(_batch_line(session, _written(session, write)))
+    return WELL
+
+
+def _close(session: Session) -> int:
+    code = session.options.code
+    batch: Batch = _written(
+        session, lambda connection, books: deposits.close_batch(connection, code, by=books.first, origin=books.origin)
+    )
+    say(_batch_line(session, batch))
     return WELL
 
 

@@ -233,6 +233,39 @@ def test_a_slip_is_taken_once_and_a_wrong_one_is_refused_or_reversed(desk: Termi
     desk.check()
 
 
+def test_a_batch_without_money_for_the_bank_is_closed_without_a_slip(desk: Terminal) -> None:
+    desk.well("shifts open --as op.ann")
+    desk.well("shifts close --as op.ann --count 1=0")
+    code = desk.well("banking open ST001 --as op.ben").split()[1]
+    slip = "--bank KCB --slip 1 --paid-on 2026-06-05"
+    desk.no(f"banking bank {code} --as op.ben {slip}", f"no slip: banking close {code}")
+    desk.no(f"banking close {code} --as ag.njeri", "does not belong")
+    assert "CONFIRMED  cash and cheques 0.00" in desk.well(f"banking close {code} --as op.ben")
+    desk.check()
+    desk.no(f"banking close {code} --as op.ben", "is CONFIRMED")
+    desk.no("banking open ST001 --as op.ben", "no closed shift")
+    desk.well("shifts open --as op.ann")
+    desk.well(f"sell --as op.ann --meter {METER} --amount 500")
+    desk.well("shifts close --as op.ann --count 500=1")
+    code = desk.well("banking open ST001 --as op.ben").split()[1]
+    desk.no(f"banking close {code} --as op.ben", "holds 50000 minor units")
+    desk.check()
+
+
+def test_a_drawer_that_gave_out_more_than_it_took_waits_for_one_that_took_more(lone: Terminal) -> None:
+    lone.well("shifts open --as op.ann --float 100")
+    lone.well("shifts close --as op.ann --count 1=0 --reason 'gave back what others had taken'")
+    lone.no("banking open ST001 --as op.ben", "given out 10000 minor units more than they took")
+    lone.well("shifts open --as op.ann")
+    lone.well(f"sell --as op.ann --meter {METER} --amount 500")
+    lone.well("shifts close --as op.ann --count 500=1")
+    opened = lone.well("banking open ST001 --as op.ben")
+    assert "cash and cheques 400.00" in opened and "op.ann-1 op.ann-2" in opened
+    code = opened.split()[1]
+    lone.well(f"banking bank {code} --as op.ben --bank KCB --slip 1 --paid-on 2026-06-05")
+    lone.check()
+
+
 def test_a_batch_whose_slip_was_wrong_goes_to_the_bank_again(desk: Terminal) -> None:
     desk.well("shifts open --as op.ann")
     desk.no("banking open ST001 --as op.ben", "no closed shift")
