@@ -200,7 +200,7 @@ class LinksSettings:
     lease_s: Annotated[float, Between(1, 3_600)] = 30.0
     clock_skew_s: Annotated[float, Between(0, 600)] = 2.0
     part_timeout_s: Annotated[float, Between(1, 86_400)] = 300.0
-    second_route_after_s: Annotated[float, Between(0, 86_400)] = 0.0
+    second_route_after_s: Annotated[float, Between(0, 86_400)] = 120.0
     sent_kept_days: Annotated[int, Between(1, 3_650)] = 7
 
 

@@ -216,7 +216,8 @@ def second_route(
         ids = [outbox_id for outbox_id, sent_by in by_reply.items() if sent_by == link]
         if ids and following:
             again = tables.outbox.update().where(o.id.in_(ids), o.state == "SENT")
-            values = {"state": "OWED", "peer": following, "lease_until": now, "attempts": 0, "detail": "second route"}
+            # Not 0: the first way may have brought it, and whoever asks whether it may have been seen must know.
+            values = {"state": "OWED", "peer": following, "lease_until": now, "attempts": 1, "detail": "second route"}
             count += connection.execute(again.values(values)).rowcount
     return count
 

@@ -337,7 +337,7 @@ async def test_a_reply_without_a_good_receipt_goes_out_by_another_link_once(stor
         )
 
     assert await again() == 1
-    assert await claimed(store) == [(an_id(1), "b", 0)]
+    assert await claimed(store) == [(an_id(1), "b", 1)], "tried before"
     assert await again() == 0, "one that was delivered, and one that has time left, stay as they are"
 
 
