@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ _NAMED = re.compile(r"`prepaid ([^`]*)`|^ *prepaid (.*)$", re.MULTILINE)
 _WORD = re.compile(r"[a-z][a-z0-9-]*")
 
 
+@cache
+def _everything() -> argparse.ArgumentParser:
+    return _parser(None)
+
+
 def _below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser] | None:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -27,7 +33,7 @@ def _below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentPar
 def _faults(text: str) -> Iterator[str]:
     for found in _NAMED.finditer(text):
         line = (found[1] or found[2]).split("#")[0]
-        here, words = _parser(None), line.split()
+        here, words = _everything(), line.split()
         for word in words:
             choices = _below(here)
             if choices is None or not _WORD.fullmatch(word):
@@ -57,7 +63,7 @@ def test_every_command_that_a_document_names_is_there(path: Path) -> None:
 def test_every_command_is_named_in_a_document() -> None:
     told = " ".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     words = set(re.findall(r"[a-z0-9-]+", told))
-    assert [path for path in _commands(_parser(None)) if not set(path) <= words] == []
+    assert [path for path in _commands(_everything()) if not set(path) <= words] == []
 
 
 def test_a_wrong_name_would_be_seen() -> None:

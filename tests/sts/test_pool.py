@@ -267,7 +267,7 @@ async def test_call_that_is_cancelled_leaves_its_request_in_doubt() -> None:
     a, b = Told("A", plan=["hangs"]), Told("B")
     both = pool(a, b)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(5):
             await both.make_later(request())
     assert both.health()[0].in_doubt == 1 and both.health()[0].at_work == 0
     await both.make_later(request())
@@ -281,7 +281,7 @@ async def test_caller_that_leaves_the_queue_leaves_no_doubt() -> None:
     first = asyncio.create_task(one.make_later(request(1)))
     await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(5):
             await one.make_later(request(2))
     assert one.health()[0].in_doubt == 0
     await first
@@ -460,7 +460,7 @@ def test_whatever_happens_a_request_that_may_be_made_stays_with_its_module(histo
             one = request(number)
             sure = False
             try:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(30):
                     await both.make_later(one)
                 sure = True
             except ModuleRefused:
