@@ -269,6 +269,9 @@ class Stations(RuleBasedStateMachine):
         if code in taken or any(batch in self.model.banked.values() for batch in self._batch_of(code)):
             self.refused(work)
         elif not self._batch_of(code):
+            if self.model.takings_minor[code] < 0:
+                self.refused(work)
+                return
             self.do(work)
             self.model.batches[new.code] = [code]
             if goes_on:
@@ -285,8 +288,12 @@ class Stations(RuleBasedStateMachine):
 
     def _bank(self, code: str) -> None:
         new, amount = self.new(), sum(self.model.takings_minor[each] for each in self.model.batches[code])
-        if amount <= 0:
+        close = lambda c, origin: deposits.close_batch(c, code, by=ZOE, origin=origin)  # noqa: E731
+        if amount == 0:
+            assert self.do(close).state == deposits.CONFIRMED
+            del self.model.batches[code]
             return
+        self.refused(close)
         slip = Slip.of("COOP", new.code, amount, DAY, DAY)
         wrong = replace(slip, amount_minor=amount + 1)
         self.refused(lambda c, origin: deposits.bank(c, code, new, wrong, by=ZOE, origin=origin))
