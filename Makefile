@@ -29,10 +29,10 @@ test: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 3
+	$(BIN)/python -m pytest --numprocesses 4
 
 search: $(TEST_STAMP)
-	$(BIN)/python -m pytest --hypothesis-profile search --numprocesses logical --maxprocesses 3 \
+	$(BIN)/python -m pytest --hypothesis-profile search --numprocesses 4 \
 	  $$(grep -rl --include='*.py' 'from hypothesis' tests | grep '/test_')
 
 bench: $(TEST_STAMP)
