@@ -32,7 +32,6 @@ from ledger.store import Store
 
 log = logging.getLogger(__name__)
 
-_GATHER_S: Final = 0.05  # receipts that come within this time are written together
 _AT_ONCE: Final = 500
 _LOOK_EVERY_S: Final = 5.0
 _FORGET_EVERY: Final = 12  # looks
@@ -179,9 +178,12 @@ class Receipts:
                 self._waiting.popleft()[0](False)
 
     async def _keep_writing(self) -> None:
+        """Write what waits, at once: what comes meanwhile is written together next.
+
+        Not a moment later: a message centre with a small window sends no text before its receipts are answered.
+        """
         while True:
             await self._some.wait()
-            await asyncio.sleep(_GATHER_S)
             self._some.clear()
             while self._waiting:
                 some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]

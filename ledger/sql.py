@@ -149,8 +149,8 @@ class Insert:
 class Update:
     """A change of many rows by key. `sets` maps a column to its new value, an expression over `{name}` parameters.
 
-    Every row handed in must be changed, else the batch is wrong about the world and is rolled back. `loose` updates
-    may find rows already changed.
+    `names` are the columns of a row, in their order. Every row handed in must be changed, else the batch is wrong about
+    the world and is rolled back. `loose` updates may find rows already changed.
     """
 
     def __init__(
@@ -159,6 +159,7 @@ class Update:
         key_names, names = keys.split(), parameters.split()
         columns = [table.c[name] for name in key_names] + [table.c[name.removeprefix("d_")] for name in names]
         every = key_names + names
+        self.names = tuple(every)
         self.width = len(every)
         self.loose = loose
         self.converts = _converts(columns, to_sqlite)

@@ -28,10 +28,6 @@ from ledger.sql import Insert, Row, Update
 Write = tuple[Insert | Update, Sequence[Row]]
 Batch = list[Write]
 
-_POINT_COLUMNS = (
-    "id counter_month month_units_tenths fixed_through_month fixed_through_date fixed_shortfall_minor carry_minor"
-    " free_last_month vending"
-).split()
 _INSERTED = (tables.request, tables.purchase, tables.token, tables.txn, tables.posting, tables.outbox)
 # By which column the rows of a table belong to a purchase.
 _OWNER = {
@@ -113,7 +109,7 @@ def read_sqlite(path: Path) -> Rows:
     """The rows of a run in the embedded database."""
     with closing(sqlite3.connect(path)) as connection:
         found = {table: connection.execute(_select(table)).fetchall() for table in _INSERTED}
-        points = connection.execute(_select(tables.service_point, _POINT_COLUMNS)).fetchall()
+        points = connection.execute(_select(tables.service_point, UPDATE_POINT.names)).fetchall()
     return _rows(found, points)
 
 
@@ -122,7 +118,7 @@ async def read_postgresql(url: str) -> Rows:
     connection = await asyncpg.connect(url)
     try:
         found = {table: [tuple(row) for row in await connection.fetch(_select(table))] for table in _INSERTED}
-        points = [tuple(row) for row in await connection.fetch(_select(tables.service_point, _POINT_COLUMNS))]
+        points = [tuple(row) for row in await connection.fetch(_select(tables.service_point, UPDATE_POINT.names))]
     finally:
         await connection.close()
     return _rows(found, points)
