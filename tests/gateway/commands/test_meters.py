@@ -10,6 +10,7 @@ import pytest
 from gateway.__main__ import main
 from ledger import audit
 from ledger.store import open_store
+from tests.gateway.commands.staff import hire
 from tests.simulation.shop import METER, open_counter
 
 PASSWORDS = {"adm.lee": "lee's long password", "eng.raj": "raj's long password", "fin.zoe": "zoe's long password"}
@@ -29,10 +30,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(f'[database]\nurl = "{url}"\n')
     for login, password in PASSWORDS.items():
         (tmp_path / login).write_text(password + "\n")
-    for login, role in (("adm.lee", "ADMIN"), ("eng.raj", "ENGINEER"), ("fin.zoe", "FINANCE")):
-        signed = [] if role == "ADMIN" else ["--as", "adm.lee", "--password-file", str(tmp_path / "adm.lee")]
-        made = ["operators", "add", "--config", str(path), *signed, login, "--name", login, "--role", role]
-        assert main([*made, "--new-password-file", str(tmp_path / login)]) == 0
+    hire(path, {"adm.lee": "ADMIN", "eng.raj": "ENGINEER", "fin.zoe": "FINANCE"})
     return path
 
 

@@ -19,6 +19,7 @@ from ledger.reasons import Reason
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
 from sts.numbers import MeterNumber
+from tests.gateway.commands.staff import hire, run
 from tests.simulation.shop import AMINA, METER, open_counter
 
 STAFF = {"adm.lee": "ADMIN", "eng.raj": "ENGINEER", "fin.zoe": "FINANCE", "sup.kim": "SUPERVISOR", "cc.ana": "SUPPORT"}
@@ -39,20 +40,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asyncio.run(load())
     config = folder / "prepaid.toml"
     config.write_text(f'[database]\nurl = "{url}"\n[utility]\ntimezone = "Africa/Nairobi"\ncurrency = "KES"\n')
-    for login, role in STAFF.items():
-        (folder / login).write_text(f"the password of {login}\n")
-        signed = [] if role == "ADMIN" else ["--as", "adm.lee", "--password-file", str(folder / "adm.lee")]
-        made = ["operators", "add", "--config", str(config), *signed, login, "--name", login, "--role", role]
-        assert main([*made, "--new-password-file", str(folder / login)]) == 0
+    hire(config, STAFF)
     return config
-
-
-def _run(config: Path, login: str, *words: str, beside: str = "", reason: str = "as asked") -> int:
-    topic, deed, *rest = words
-    signed = ["--as", login, "--password-file", str(config.parent / login), "--reason", reason]
-    if beside:
-        signed += ["--with", beside, "--with-password-file", str(config.parent / beside)]
-    return main([topic, deed, "--config", str(config), *signed, *rest])
 
 
 def _json(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -60,28 +49,28 @@ def _json(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_the_call_centre_finds_a_customer_and_sees_all(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(office, "cc.ana", "customers", "find", "--phone", AMINA) == 0
+    assert run(office, "cc.ana", "customers", "find", "--phone", AMINA) == 0
     assert "A100001  Amina Hassan  DOMESTIC  en        ACTIVE" in capsys.readouterr().out
-    assert _run(office, "cc.ana", "customers", "find", "--name", "a", "--limit", "2") == 0
+    assert run(office, "cc.ana", "customers", "find", "--name", "a", "--limit", "2") == 0
     assert capsys.readouterr().out.endswith("more: --after A100002\n")
-    assert _run(office, "cc.ana", "customers", "show", "A100001") == 0
+    assert run(office, "cc.ana", "customers", "show", "A100001") == 0
     shown = capsys.readouterr().out
     for part in ("wallet 1300.00", f"phones {AMINA}", f"service point {POINT}  Mombasa Nyali  tariff D1-FLAT",
                  "9.1 kWh", f"meter {METER}  INSTALLED", "200.00"):  # fmt: skip
         assert part in shown
-    assert _run(office, "cc.ana", "customers", "show", "A100001", "--json") == 0
+    assert run(office, "cc.ana", "customers", "show", "A100001", "--json") == 0
     seen = _json(capsys)
     assert (seen["wallet_minor"], seen["points"][0]["point"]["month_units_tenths"]) == (130_000, 91)
     assert "digits" not in str(seen)
-    assert _run(office, "cc.ana", "customers", "find") == 2
-    assert _run(office, "cc.ana", "customers", "show", "A1") == 1
+    assert run(office, "cc.ana", "customers", "find") == 2
+    assert run(office, "cc.ana", "customers", "show", "A1") == 1
     assert "no account, meter, phone or receipt A1" in capsys.readouterr().err
 
 
 def test_nobody_looks_or_changes_without_signing_in(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["customers", "show", "--config", str(office), "A100001"])
-    assert _run(office, "adm.lee", "customers", "show", "A100001") == 1
+    assert run(office, "adm.lee", "customers", "show", "A100001") == 1
     assert "has not the role SUPPORT or SUPERVISOR or FINANCE or ENGINEER or AUDITOR" in capsys.readouterr().err
     (office.parent / "wrong").write_text("not the password\n")
     signed = ["--as", "cc.ana", "--password-file", str(office.parent / "wrong")]
@@ -108,7 +97,7 @@ def test_from_a_new_customer_to_a_replaced_meter(office: Path, capsys: pytest.Ca
         ("sup.kim", "customers", "close", "A900001"),
     ]  # fmt: skip
     for login, *words in steps:
-        assert _run(office, login, *words) == 0, (words, capsys.readouterr().err)
+        assert run(office, login, *words) == 0, (words, capsys.readouterr().err)
     said = capsys.readouterr().out
     for part in (
         f"meter {METER} was replaced by {NEW} at {POINT}; counter, debts and carry stay there",
@@ -117,38 +106,38 @@ def test_from_a_new_customer_to_a_replaced_meter(office: Path, capsys: pytest.Ca
         "account A900001 is closed",
     ):
         assert part in said
-    assert _run(office, "cc.ana", "points", "show", POINT) == 0
+    assert run(office, "cc.ana", "points", "show", POINT) == 0
     shown = capsys.readouterr().out
     assert f"meter {NEW}  INSTALLED" in shown and "1234.5" in shown and "INSTALLED > REMOVED" in shown
-    assert _run(office, "cc.ana", "meters", "history", METER, "--json") == 0
+    assert run(office, "cc.ana", "meters", "history", METER, "--json") == 0
     assert [one["deed"] for one in _json(capsys)["history"]] == [
         "REMOVE", "REPAIR", "RESTOCK", "ISSUE", "INSTALL", "BLOCK",
     ]  # fmt: skip
-    assert _run(office, "cc.ana", "points", "list", "--account", "A100001") == 0
+    assert run(office, "cc.ana", "points", "list", "--account", "A100001") == 0
     assert "SP-9" in capsys.readouterr().out
     assert main(["meters", "show", "--config", str(office), NEW]) == 0
     assert "last TID none yet; tokens are numeric" in capsys.readouterr().out
-    assert _run(office, "cc.ana", "meters", "list", "IN_STOCK") == 0
+    assert run(office, "cc.ana", "meters", "list", "IN_STOCK") == 0
     assert "07770000011" in capsys.readouterr().out
     assert main(["audit", "verify", "--config", str(office)]) == 0
 
 
 def test_a_debt_from_its_agreement_to_its_write_off(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     added = ("debts", "add", "D-7", "--point", POINT, "--kind", "TAMPER_FINE", "--amount", "605.20", "--mode", "FIRST")
-    assert _run(office, "cc.ana", *added) == 1
-    assert _run(office, "fin.zoe", *added, reason="") == 1
-    assert _run(office, "fin.zoe", *added, "--agreement", "AG-1", "--signed-on", "2026-06-01") == 0
+    assert run(office, "cc.ana", *added) == 1
+    assert run(office, "fin.zoe", *added, reason="") == 1
+    assert run(office, "fin.zoe", *added, "--agreement", "AG-1", "--signed-on", "2026-06-01") == 0
     changed = ("debts", "change", "D-7", "--mode", "FIXED", "--instalment", "50.00")
-    assert _run(office, "fin.zoe", *changed, beside="sup.kim") == 0
-    assert _run(office, "fin.zoe", "debts", "suspend", "D-7") == 0
-    assert _run(office, "fin.zoe", "debts", "resume", "D-7") == 0
-    assert _run(office, "fin.zoe", "debts", "write-off", "D-7", "--amount", "5.20") == 1
+    assert run(office, "fin.zoe", *changed, beside="sup.kim") == 0
+    assert run(office, "fin.zoe", "debts", "suspend", "D-7") == 0
+    assert run(office, "fin.zoe", "debts", "resume", "D-7") == 0
+    assert run(office, "fin.zoe", "debts", "write-off", "D-7", "--amount", "5.20") == 1
     assert "a second person is needed" in capsys.readouterr().err
-    assert _run(office, "fin.zoe", "debts", "write-off", "D-7", "--amount", "5.20", beside="sup.kim") == 0
+    assert run(office, "fin.zoe", "debts", "write-off", "D-7", "--amount", "5.20", beside="sup.kim") == 0
     assert "debt D-7 written off: ACTIVE, 600.00 outstanding" in capsys.readouterr().out
-    assert _run(office, "fin.zoe", "debts", "list", "A100001") == 0
+    assert run(office, "fin.zoe", "debts", "list", "A100001") == 0
     assert "50.00 a month  600.00       ACTIVE  0 to 30 days  AG-1" in capsys.readouterr().out
-    assert _run(office, "fin.zoe", "debts", "list", "A100001", "--json") == 0
+    assert run(office, "fin.zoe", "debts", "list", "A100001", "--json") == 0
     (one,) = _json(capsys)["debts"]
     assert (one["point"], one["debt"]["outstanding_minor"], one["debt"]["approved_by"]) == (POINT, 60_000, "sup.kim")
 
@@ -187,7 +176,7 @@ def test_a_debt_from_its_agreement_to_its_write_off(office: Path, capsys: pytest
 def test_bad_input_is_told_with_what_was_expected(
     office: Path, capsys: pytest.CaptureFixture[str], code: int, words: tuple[str, ...], said: str
 ) -> None:
-    assert _run(office, "sup.kim", *words) == code
+    assert run(office, "sup.kim", *words) == code
     assert said in capsys.readouterr().err
 
 
@@ -204,20 +193,19 @@ def test_a_meter_with_numbers_that_cannot_be_is_not_received(office: Path, capsy
         "--base-date",
         "2014",
     )
-    assert _run(office, "eng.raj", "meters", "receive", "04012345677", *good) == 2
+    assert run(office, "eng.raj", "meters", "receive", "04012345677", *good) == 2
     drn = MeterNumber.from_body("9800000002").drn
-    assert _run(office, "eng.raj", "meters", "receive", drn, *good, "--pan", "600727000000000009") == 2
+    assert run(office, "eng.raj", "meters", "receive", drn, *good, "--pan", "600727000000000009") == 2
     assert "--pan: 600727" in capsys.readouterr().err
     assert (
-        _run(office, "eng.raj", "meters", "receive", drn, *good[:-2], "--base-date", "2014", "--key-revision", "11")
-        == 2
+        run(office, "eng.raj", "meters", "receive", drn, *good[:-2], "--base-date", "2014", "--key-revision", "11") == 2
     )
 
 
 def test_a_refusal_is_on_record_under_its_name(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(office, "fin.zoe", "meters", "unblock", "14252321816") == 1
-    assert _run(office, "eng.raj", "meters", "unblock", METER + "0") == 1
-    assert _run(office, "sup.kim", "audit", "show", "--last", "2") == 0
+    assert run(office, "fin.zoe", "meters", "unblock", "14252321816") == 1
+    assert run(office, "eng.raj", "meters", "unblock", METER + "0") == 1
+    assert run(office, "sup.kim", "audit", "show", "--last", "2") == 0
     shown = capsys.readouterr().out
     assert "meters.unblock_refused  meter 14252321816" in shown and '"fault":"role_missing"' in shown
     assert '"fault":"unknown"' in shown and "because: as asked" in shown

@@ -19,6 +19,7 @@ from ledger import audit, links, sms, tables
 from ledger.sms import SentRow
 from ledger.sms_tables import sms_sent
 from ledger.store import open_store
+from tests.gateway.commands.staff import hire
 from tests.simulation.shop import open_counter
 
 PASSWORDS = {"adm.lee": "lee's long password", "eng.raj": "raj's long password", "fin.zoe": "zoe's long password"}
@@ -56,10 +57,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(f'[database]\nurl = "{url}"\n{link}')
     for login, password in PASSWORDS.items():
         (tmp_path / login).write_text(password + "\n")
-    for login, role in (("adm.lee", "ADMIN"), ("eng.raj", "ENGINEER"), ("fin.zoe", "FINANCE")):
-        signed = [] if role == "ADMIN" else ["--as", "adm.lee", "--password-file", str(tmp_path / "adm.lee")]
-        made = ["operators", "add", "--config", str(path), *signed, login, "--name", login, "--role", role]
-        assert main([*made, "--new-password-file", str(tmp_path / login)]) == 0
+    hire(path, {"adm.lee": "ADMIN", "eng.raj": "ENGINEER", "fin.zoe": "FINANCE"})
     return path
 
 

@@ -13,6 +13,7 @@ from gateway.__main__ import main
 from ledger import audit
 from ledger.store import migrate, open_store
 from tests.config.test_provider_settings import CHECKOUT, KENYA, MOMO, MPESA, NOTIFIED, PAYBILL, PROMPT, REQUEST
+from tests.gateway.commands.staff import hire
 from tests.gateway.payments.sources import Market, market
 
 SECRET = "hunter2-correct-horse"
@@ -32,10 +33,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("S", SECRET)
     for login, password in PASSWORDS.items():
         (tmp_path / login).write_text(password + "\n")
-    for login, role in (("adm.lee", "ADMIN"), ("fin.zoe", "FINANCE")):
-        signed = [] if role == "ADMIN" else ["--as", "adm.lee", "--password-file", str(tmp_path / "adm.lee")]
-        made = ["operators", "add", "--config", str(path), *signed, login, "--name", login, "--role", role]
-        assert main([*made, "--new-password-file", str(tmp_path / login)]) == 0
+    hire(path, {"adm.lee": "ADMIN", "fin.zoe": "FINANCE"})
     return path
 
 

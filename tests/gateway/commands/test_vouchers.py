@@ -13,11 +13,11 @@ import pytest
 
 from channels.commands import RedeemVoucher
 from config.load import load
-from gateway.__main__ import main
 from gateway.deeds import Arrival
 from ledger import pins
 from ledger.store import open_store
 from ledger.trial_balance import broken_invariants
+from tests.gateway.commands.staff import hire, run
 from tests.gateway.test_pins import KEY
 from tests.simulation.shop import AMINA, METER, open_counter
 from tests.simulation.world import SeededWorld
@@ -43,20 +43,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f'[database]\nurl = "{url}"\n[utility]\ntimezone = "Africa/Nairobi"\ncurrency = "KES"\nname = "Umoja Power"\n'
         f'[pins]\nkey_file = "{folder}/pins.key"\n[vouchers]\ntaken = true\n'
     )
-    for login, role in STAFF.items():
-        (folder / login).write_text(f"the password of {login}\n")
-        signed = [] if role == "ADMIN" else ["--as", "adm.lee", "--password-file", str(folder / "adm.lee")]
-        made_one = ["operators", "add", "--config", str(config), *signed, login, "--name", login, "--role", role]
-        assert main([*made_one, "--new-password-file", str(folder / login)]) == 0
+    hire(config, STAFF)
     return config
-
-
-def _run(config: Path, login: str, *words: str, beside: str = "", reason: str = "as asked") -> int:
-    topic, deed, *rest = words
-    signed = ["--as", login, "--password-file", str(config.parent / login), "--reason", reason]
-    if beside:
-        signed += ["--with", beside, "--with-password-file", str(config.parent / beside)]
-    return main([topic, deed, "--config", str(config), *signed, *rest])
 
 
 def _numbers(sheet: Path) -> list[str]:
@@ -102,19 +90,19 @@ def test_a_batch_from_the_wish_to_the_kiosk_and_back(office: Path, capsys: pytes
         (0, "fin.zoe", ("vouchers", "void", "K1", "--from", "12", "--to", "13"), "fin.max"),
     ]
     for code, login, words, beside in steps:
-        assert _run(office, login, *words, beside=beside) == code, (login, words, capsys.readouterr())
+        assert run(office, login, *words, beside=beside) == code, (login, words, capsys.readouterr())
     assert not Path(f"{sheet}2").exists() and sheet.stat().st_mode & 0o777 == 0o600
     numbers = _numbers(sheet)
     assert len(set(numbers)) == 30
     assert _sold(office, numbers[0], "254733000009", 7) == "sold"
     assert _sold(office, numbers[11], "254733000009", 8) == "voucher_not_valid"
     capsys.readouterr()
-    assert _run(office, "cc.ana", "vouchers", "show", "K1", "--serial", "1", "--json") == 0
+    assert run(office, "cc.ana", "vouchers", "show", "K1", "--serial", "1", "--json") == 0
     shown = capsys.readouterr().out
     assert json.loads(shown)["used_by"] == "254733000009"
-    assert _run(office, "cc.ana", "vouchers", "list") == 0
+    assert run(office, "cc.ana", "vouchers", "list") == 0
     assert re.search(r"K1 +ACTIVE +30 +500.00 +2031-12-31 +0 +17 +10 +1 +2 +5000.00", capsys.readouterr().out)
-    assert _run(office, "cc.ana", "vouchers", "show", "K1") == 0
+    assert run(office, "cc.ana", "vouchers", "show", "K1") == 0
     assert "printed by fin.zoe" in capsys.readouterr().out
 
 
@@ -123,22 +111,22 @@ def test_pins_and_limits_of_phones(
 ) -> None:
     typed = iter(["4831", "1234", "48"])
     monkeypatch.setattr("gateway.keysession.Session.secret", _typed(typed))
-    assert _run(office, "cc.ana", "pins", "set", AMINA) == 0
-    assert [_run(office, "cc.ana", "pins", "set", AMINA) for _ in range(2)] == [2, 2]
+    assert run(office, "cc.ana", "pins", "set", AMINA) == 0
+    assert [run(office, "cc.ana", "pins", "set", AMINA) for _ in range(2)] == [2, 2]
     assert "1234" not in capsys.readouterr().err
-    assert _run(office, "cc.ana", "pins", "unlock", AMINA) == 1
-    assert _run(office, "cc.ana", "pins", "limits", AGENT, "--per-sale", "500", "--per-day", "none") == 1
-    assert _run(office, "sup.kim", "pins", "limits", AGENT, "--per-sale", "500", "--per-day", "none") == 0
-    assert _run(office, "fin.zoe", "pins", "rule", "ST001", "above") == 2
-    assert _run(office, "fin.zoe", "pins", "rule", "ST001", "above", "--amount", "200") == 0
+    assert run(office, "cc.ana", "pins", "unlock", AMINA) == 1
+    assert run(office, "cc.ana", "pins", "limits", AGENT, "--per-sale", "500", "--per-day", "none") == 1
+    assert run(office, "sup.kim", "pins", "limits", AGENT, "--per-sale", "500", "--per-day", "none") == 0
+    assert run(office, "fin.zoe", "pins", "rule", "ST001", "above") == 2
+    assert run(office, "fin.zoe", "pins", "rule", "ST001", "above", "--amount", "200") == 0
     capsys.readouterr()
-    assert _run(office, "cc.ana", "pins", "show", AGENT, "--json") == 0
+    assert run(office, "cc.ana", "pins", "show", AGENT, "--json") == 0
     assert json.loads(capsys.readouterr().out)["per_sale_minor"] == 50_000
-    assert _run(office, "cc.ana", "pins", "show", AMINA, "--json") == 0
+    assert run(office, "cc.ana", "pins", "show", AMINA, "--json") == 0
     assert json.loads(capsys.readouterr().out)["is_set"] is True
     stored = asyncio.run(_stored(office))
     assert stored is not None and pins.pin_fits("4831", AMINA, KEY, stored)
-    assert _run(office, "cc.ana", "pins", "remove", AMINA) == 0
+    assert run(office, "cc.ana", "pins", "remove", AMINA) == 0
     assert asyncio.run(_stored(office)) is None
 
 
@@ -164,9 +152,9 @@ async def _stored(config: Path) -> str | None:
 
 def test_two_people_pay_a_wallet_out(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("customers", "pay-out", "A100002", "--to", "cash")
-    assert _run(office, "fin.zoe", *words) == 1
-    assert _run(office, "fin.zoe", *words, beside="cc.ana") == 1
-    assert _run(office, "fin.zoe", *words, beside="fin.max") == 0
-    assert _run(office, "fin.zoe", *words, beside="fin.max") == 1
+    assert run(office, "fin.zoe", *words) == 1
+    assert run(office, "fin.zoe", *words, beside="cc.ana") == 1
+    assert run(office, "fin.zoe", *words, beside="fin.max") == 0
+    assert run(office, "fin.zoe", *words, beside="fin.max") == 1
     assert "nothing in the wallet" in capsys.readouterr().err
     asyncio.run(_stored(office))
